@@ -1,0 +1,149 @@
+export interface Migration {
+  /** From 1 without gaps; never changed once released. */
+  readonly version: number;
+  readonly sql: string;
+}
+
+/**
+ * The schema, for SQLite. Instants are Unix milliseconds (`_ms`), SPIFFE IDs and serials (lower-case
+ * hex) text, lists and maps JSON, messages (`body`) the encoded proto unless a comment says JSON.
+ */
+export const MIGRATIONS: readonly Migration[] = [
+  {
+    version: 1,
+    sql: `
+create table meta (
+  key text primary key,            -- trust_domain, highest_time_ms
+  value text not null
+);
+create table authorities (
+  id text primary key,             -- x509: hex subject key id; jwt: key id
+  kind text not null check (kind in ('x509', 'jwt')),
+  state text not null check (state in ('prepared', 'active', 'old')),
+  certificate blob,                -- DER, x509 alone
+  public_key blob not null,        -- SPKI DER
+  not_before_ms integer not null,
+  not_after_ms integer not null,
+  tainted integer not null default 0
+);
+create table agents (
+  id text primary key,             -- SPIFFE ID
+  attestation_type text not null,
+  serial text not null,            -- '' once banned
+  not_after_ms integer not null,
+  new_serial text,                 -- becomes the current one on first use
+  new_not_after_ms integer,
+  banned integer not null default 0,
+  can_reattest integer not null,
+  selectors text not null,         -- JSON [[type, value], ...]
+  version text not null default '',
+  attested_at_ms integer not null
+);
+create table join_tokens (
+  sha256 blob primary key,
+  handle text not null unique,
+  agent_id text,                   -- node alias
+  expires_at_ms integer not null
+);
+create table entries (
+  id text primary key,
+  spiffe_id text not null,
+  parent_id text not null,
+  selectors text not null,         -- JSON [[type, value], ...] sorted: the similar-entry rule compares it
+  body blob not null,              -- spire.api.types.Entry
+  expires_at_ms integer not null,  -- 0: with its identity
+  created_at_ms integer not null,
+  unique (spiffe_id, parent_id, selectors)
+);
+create index entries_by_parent on entries (parent_id);
+create table entry_events (
+  seq integer primary key autoincrement,
+  entry_id text not null,
+  at_ms integer not null
+);
+create table identities (
+  spiffe_id text primary key,
+  owner text not null,
+  purpose text not null,
+  environment text not null,
+  kind text not null check (kind in ('service', 'ci', 'ai-agent', 'human-proxy')),
+  labels text not null,            -- JSON object
+  status text not null check (status in ('active', 'suspended', 'retired')),
+  expires_at_ms integer not null,
+  created_at_ms integer not null
+);
+create table ledger (
+  serial text primary key,
+  kind text not null check (kind in ('x509', 'jwt', 'agent', 'server')),
+  spiffe_id text not null,
+  entry_id text,
+  agent_id text,
+  issued_at_ms integer not null,
+  not_after_ms integer not null
+);
+create index ledger_by_spiffe_id on ledger (spiffe_id);
+create table resources (
+  kind text not null check (kind in ('Backend', 'Grant', 'ColumnClass', 'Columns', 'Lock')),
+  name text not null,
+  generation integer not null,
+  body blob not null,              -- writ.resource.v1.Resource
+  updated_at_ms integer not null,
+  primary key (kind, name)
+);
+create table revocations (
+  seq integer primary key autoincrement,
+  at_ms integer not null,
+  subject_kind text not null check (subject_kind in
+    ('session_id', 'grant', 'entry_id', 'spiffe_id', 'agent_id', 'serial', 'backend')),
+  subject text not null,
+  cause text not null,
+  reason text not null
+);
+create table gateways (
+  id text primary key,             -- SPIFFE ID
+  name text not null unique,
+  backends text not null,          -- JSON list; "*" is all
+  names text not null,             -- JSON list of DNS names and IP addresses
+  recording_key blob,
+  revocation_seq integer not null default 0,
+  heartbeat_ms integer,
+  created_at_ms integer not null
+);
+create table sessions (
+  id text primary key,
+  gateway_id text not null,
+  backend text not null,
+  grant_name text not null,
+  spiffe_id text not null,
+  svid_serial text not null,
+  entry_id text not null,
+  agent_id text not null,
+  owner text not null,
+  purpose text not null,
+  client_address text not null,
+  opened_at_ms integer not null,
+  expires_at_ms integer not null,
+  lease_ms integer not null,
+  closed_at_ms integer,
+  close_reason text,
+  bytes_up integer not null default 0,
+  bytes_down integer not null default 0,
+  rows integer not null default 0,
+  statements integer not null default 0,
+  recording_hash blob
+);
+create index sessions_open on sessions (gateway_id) where closed_at_ms is null;
+create table audit_events (
+  seq integer primary key,
+  at_ms integer not null,
+  writer text not null,
+  writer_seq integer not null,
+  type text not null,
+  body blob not null,              -- writ.audit.v1.Event, the bytes that were hashed
+  leaf_hash blob not null,
+  hash blob not null,
+  unique (writer, writer_seq)
+);
+`,
+  },
+];
