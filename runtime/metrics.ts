@@ -1,0 +1,196 @@
+/**
+ * Metrics in Prometheus' text format. Each process declares its own in one file, `metrics.ts`.
+ * Source: prometheus.io/docs/instrumenting/exposition_formats, text format 0.0.4.
+ */
+
+const NAME = /^writ_[a-z][a-z0-9_]*[a-z0-9]$/;
+const LABEL = /^[a-z][a-z0-9_]*$/;
+
+/** Labels come from closed sets; a set that turns out open stops growing here. */
+const MAXIMUM_SERIES = 1000;
+
+/** Upper bounds in seconds, from a fast query to the longest session. */
+const SECONDS_BUCKETS = [0.001, 0.005, 0.025, 0.1, 0.5, 2, 10, 60, 600, 3600, 28_800] as const;
+
+export type Labels<L extends string> = Readonly<Record<L, string>>;
+
+/** Only grows. */
+export interface Counter<L extends string> {
+  inc(labels?: Labels<L>, by?: number): void;
+}
+
+export interface Gauge<L extends string> {
+  set(value: number, labels?: Labels<L>): void;
+  inc(labels?: Labels<L>, by?: number): void;
+  dec(labels?: Labels<L>, by?: number): void;
+}
+
+/** Durations, in seconds. */
+export interface Histogram<L extends string> {
+  observe(seconds: number, labels?: Labels<L>): void;
+}
+
+/** What a page of documentation says of a metric. */
+export interface MetricDescription {
+  readonly name: string;
+  readonly type: 'counter' | 'gauge' | 'histogram';
+  readonly help: string;
+  readonly labels: readonly string[];
+}
+
+/** The metrics of one process. */
+export class MetricsRegistry {
+  readonly #families = new Map<string, Family>();
+
+  counter<L extends string = never>(
+    name: string,
+    help: string,
+    labels: readonly L[] = [],
+  ): Counter<L> {
+    const values = new NumberFamily({ name, type: 'counter', help, labels });
+    this.#add(values);
+    return {
+      inc: (of, by = 1) => {
+        if (!(by >= 0)) throw new RangeError(`${name} would shrink`);
+        values.add(of, by);
+      },
+    };
+  }
+
+  gauge<L extends string = never>(name: string, help: string, labels: readonly L[] = []): Gauge<L> {
+    const values = new NumberFamily({ name, type: 'gauge', help, labels });
+    this.#add(values);
+    return {
+      set: (value, of) => values.set(of, value),
+      inc: (of, by = 1) => values.add(of, by),
+      dec: (of, by = 1) => values.add(of, -by),
+    };
+  }
+
+  histogram<L extends string = never>(
+    name: string,
+    help: string,
+    labels: readonly L[] = [],
+  ): Histogram<L> {
+    const values = new HistogramFamily({ name, type: 'histogram', help, labels });
+    this.#add(values);
+    return { observe: (seconds, of) => values.observe(of, seconds) };
+  }
+
+  /** All that was declared, in order of name. */
+  describe(): MetricDescription[] {
+    return this.#sorted().map(({ description }) => description);
+  }
+
+  render(): string {
+    return this.#sorted()
+      .flatMap(({ description: { name, type, help }, lines }) => [
+        `# HELP ${name} ${help.replaceAll('\\', '\\\\').replaceAll('\n', '\\n')}`,
+        `# TYPE ${name} ${type}`,
+        ...lines(),
+      ])
+      .map((line) => `${line}\n`)
+      .join('');
+  }
+
+  #sorted(): Family[] {
+    return [...this.#families.values()].sort((a, b) =>
+      a.description.name < b.description.name ? -1 : 1,
+    );
+  }
+
+  #add(family: Family): void {
+    const { name, labels } = family.description;
+    if (!NAME.test(name)) throw new Error(`metric name ${name}`);
+    if (this.#families.has(name)) throw new Error(`metric ${name} is declared twice`);
+    for (const label of labels) if (!LABEL.test(label)) throw new Error(`label ${label}`);
+    this.#families.set(name, family);
+  }
+}
+
+interface Family {
+  readonly description: MetricDescription;
+  readonly lines: () => string[];
+}
+
+class NumberFamily implements Family {
+  readonly description: MetricDescription;
+  readonly #values = new Map<string, number>();
+
+  constructor(description: MetricDescription) {
+    this.description = description;
+    if (description.labels.length === 0) this.#values.set('', 0);
+  }
+
+  set(labels: Labels<string> | undefined, value: number): void {
+    const key = seriesKey(this.description, labels);
+    if (this.#values.has(key) || this.#values.size < MAXIMUM_SERIES) this.#values.set(key, value);
+  }
+
+  add(labels: Labels<string> | undefined, by: number): void {
+    this.set(labels, (this.#values.get(seriesKey(this.description, labels)) ?? 0) + by);
+  }
+
+  readonly lines = (): string[] =>
+    [...this.#values].map(([key, value]) => line(this.description.name, key, value));
+}
+
+class HistogramFamily implements Family {
+  readonly description: MetricDescription;
+  readonly #series = new Map<string, { counts: number[]; sum: number; count: number }>();
+
+  constructor(description: MetricDescription) {
+    this.description = description;
+  }
+
+  observe(labels: Labels<string> | undefined, seconds: number): void {
+    const key = seriesKey(this.description, labels);
+    const found = this.#series.get(key);
+    if (found === undefined && this.#series.size >= MAXIMUM_SERIES) return;
+    const series = found ?? { counts: SECONDS_BUCKETS.map(() => 0), sum: 0, count: 0 };
+    this.#series.set(key, series);
+    series.sum += seconds;
+    series.count += 1;
+    series.counts = series.counts.map((count, bucket) =>
+      seconds <= (SECONDS_BUCKETS[bucket] ?? 0) ? count + 1 : count,
+    );
+  }
+
+  readonly lines = (): string[] => {
+    const { name } = this.description;
+    return [...this.#series].flatMap(([key, { counts, sum, count }]) => [
+      ...counts.map((below, bucket) =>
+        line(`${name}_bucket`, withBound(key, String(SECONDS_BUCKETS[bucket])), below),
+      ),
+      line(`${name}_bucket`, withBound(key, '+Inf'), count),
+      line(`${name}_sum`, key, sum),
+      line(`${name}_count`, key, count),
+    ]);
+  };
+}
+
+/** The labels as they stand between the braces. */
+function seriesKey(
+  { name, labels: names }: MetricDescription,
+  labels: Labels<string> | undefined,
+): string {
+  return names
+    .map((label) => {
+      const value = labels?.[label];
+      if (value === undefined) throw new Error(`${name} without its label ${label}`);
+      return `${label}="${escaped(value)}"`;
+    })
+    .join(',');
+}
+
+function escaped(value: string): string {
+  return value.replaceAll('\\', '\\\\').replaceAll('"', '\\"').replaceAll('\n', '\\n');
+}
+
+function withBound(key: string, bound: string): string {
+  return key === '' ? `le="${bound}"` : `${key},le="${bound}"`;
+}
+
+function line(name: string, key: string, value: number): string {
+  return key === '' ? `${name} ${value}` : `${name}{${key}} ${value}`;
+}

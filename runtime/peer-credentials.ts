@@ -1,0 +1,107 @@
+/**
+ * Who is at the other end of a Unix socket, told by the kernel and safe against reuse of the pid.
+ *
+ * A pid alone proves nothing: its process may have exited since it connected, and another taken its
+ * number. A pidfd names the process itself. So a caller reads what it wants of /proc/PID and asks
+ * `alive()` afterwards: only if that is true was it read of the process that connected.
+ *
+ * Source: unix(7) SO_PEERCRED; Linux 6.5 SO_PEERPIDFD; pidfd_open(2).
+ */
+import { closeSync } from 'node:fs';
+import type net from 'node:net';
+import koffi from 'koffi';
+import { Fault } from './fault.ts';
+
+/** The process that opened a connection. */
+export interface Peer {
+  readonly pid: number;
+  readonly uid: number;
+  readonly gid: number;
+  /** Whether that very process still runs; false after `close`. */
+  alive(): boolean;
+  /** Lets go of the process; to be called when its connection closes. */
+  close(): void;
+}
+
+const SOL_SOCKET = 1;
+const SO_PEERCRED = 17;
+const SO_PEERPIDFD = 77;
+const POLLIN = 1;
+const ENOPROTOOPT = 92;
+/** The same number on every architecture. */
+const SYS_PIDFD_OPEN = 434;
+
+const libc = koffi.load(null);
+koffi.struct('ucred', { pid: 'int32', uid: 'uint32', gid: 'uint32' });
+koffi.struct('pollfd', { fd: 'int', events: 'short', revents: 'short' });
+const getCredentials = libc.func(
+  'int getsockopt(int fd, int level, int option, _Out_ ucred *value, _Inout_ uint32_t *length)',
+);
+const getInteger = libc.func(
+  'int getsockopt(int fd, int level, int option, _Out_ int *value, _Inout_ uint32_t *length)',
+);
+const poll = libc.func('int poll(_Inout_ pollfd *fds, ulong count, int timeout)');
+const syscall = libc.func('long syscall(long number, ...)');
+
+/** @throws Fault ATTESTATION_DENIED if the kernel does not name the peer */
+export function peerCredentials(socket: net.Socket): Peer {
+  const fd = descriptorOf(socket);
+  const { pid, uid, gid } = credentialsOf(fd);
+  let pidfd = peerPidfd(fd) ?? openPidfd(pid);
+  return {
+    pid,
+    uid,
+    gid,
+    alive: () => pidfd >= 0 && isRunning(pidfd),
+    close: () => {
+      if (pidfd >= 0) closeSync(pidfd);
+      pidfd = -1;
+    },
+  };
+}
+
+function descriptorOf(socket: net.Socket): number {
+  const { _handle: handle } = socket as { _handle?: { fd?: unknown } | null };
+  const fd = handle?.fd;
+  if (typeof fd === 'number' && fd >= 0) return fd;
+  throw denied('the socket has no descriptor');
+}
+
+function credentialsOf(fd: number): { pid: number; uid: number; gid: number } {
+  const credentials = { pid: 0, uid: 0, gid: 0 };
+  if (getCredentials(fd, SOL_SOCKET, SO_PEERCRED, credentials, [12]) !== 0) {
+    throw denied(`SO_PEERCRED: errno ${koffi.errno()}`);
+  }
+  // A process of a pid namespace that we do not see has pid 0.
+  if (credentials.pid <= 0) throw denied('the peer has no pid here');
+  return credentials;
+}
+
+/** Undefined on kernels before 6.5, which do not know the option. */
+function peerPidfd(fd: number): number | undefined {
+  const value = [-1];
+  if (getInteger(fd, SOL_SOCKET, SO_PEERPIDFD, value, [4]) === 0) return value[0];
+  const errno = koffi.errno();
+  if (errno === ENOPROTOOPT) return undefined;
+  throw denied(`SO_PEERPIDFD: errno ${errno}`);
+}
+
+/**
+ * A pidfd of the process that has this pid now. Between a peer's connect and this call the pid may
+ * have changed hands, so it is for kernels that offer nothing better.
+ * @throws Fault ATTESTATION_DENIED if there is no such process
+ */
+export function openPidfd(pid: number): number {
+  const pidfd = Number(syscall(SYS_PIDFD_OPEN, 'int', pid, 'uint', 0));
+  if (pidfd >= 0) return pidfd;
+  throw denied(`pidfd_open: errno ${koffi.errno()}`);
+}
+
+/** A pidfd becomes readable when its process exits. */
+function isRunning(pidfd: number): boolean {
+  return poll([{ fd: pidfd, events: POLLIN, revents: 0 }], 1, 0) === 0;
+}
+
+function denied(cause: string): Fault {
+  return new Fault('ATTESTATION_DENIED', 'the peer of the socket cannot be told', { cause });
+}
