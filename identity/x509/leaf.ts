@@ -1,0 +1,174 @@
+/**
+ * The hot path of issuing: a leaf is put together from DER parts, of which all but serial, validity,
+ * key and names are made once for each authority. A general certificate builder costs 12 to 25 times
+ * the CPU of this one.
+ */
+import { createPublicKey, type KeyObject, randomBytes } from 'node:crypto';
+import { isIP } from 'node:net';
+import { Fault } from '../../runtime/fault.ts';
+import type { SpiffeId } from '../spiffe-id.ts';
+import { type Certificate, parseCertificate, publicKeyOf } from './certificate.ts';
+import { der, derInteger, derOctetBits, derOid, derTime, TAG } from './der.ts';
+import { derAltNames, derExtension, OID } from './extensions.ts';
+import { subjectKeyIdOf } from './key.ts';
+import { algorithmFor, type SignatureAlgorithm, signWith } from './signature.ts';
+
+/** What a leaf is to say. */
+export interface LeafRequest {
+  /** DER, as `parseCsr` or `spkiOf` gives it: its key has been checked. */
+  readonly spki: Uint8Array;
+  readonly uri: SpiffeId;
+  /** The first is the subject's common name too, if it has at most 64 characters. */
+  readonly dnsNames: readonly string[];
+  readonly ipAddresses?: readonly string[];
+  /** Cut to the authority's own end, and to whole seconds. */
+  readonly notAfter: Date;
+  readonly now: Date;
+}
+
+export interface SignedLeaf {
+  readonly der: Uint8Array;
+  /** Lower-case hex of 16 random bytes. */
+  readonly serial: string;
+  readonly notBefore: Date;
+  readonly notAfter: Date;
+}
+
+/** Signs leaves in the name of one authority. */
+export interface LeafSigner {
+  /**
+   * @throws Fault INVALID_ARGUMENT: a DNS name or address that no certificate can carry
+   * @throws Fault FAILED_PRECONDITION: the leaf, or the authority, would have ended already
+   */
+  sign(request: LeafRequest): SignedLeaf;
+}
+
+const BACKDATED_MS = 10_000;
+const LONGEST_COMMON_NAME = 64;
+const LONGEST_DNS_NAME = 253;
+const DNS_NAME =
+  /^(?:\*\.)?(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)(?:\.[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*$/;
+
+const VERSION_3 = Buffer.from('a003020102', 'hex');
+
+/** C=US, O=SPIRE: what verifiers of SPIRE's leaves have met so far. */
+const SUBJECT = [
+  relativeName('2.5.4.6', der(TAG.printableString, Buffer.from('US'))),
+  relativeName('2.5.4.10', der(TAG.printableString, Buffer.from('SPIRE'))),
+];
+
+const SUBJECT_WITHOUT_NAME = der(TAG.sequence, ...SUBJECT);
+
+/** digitalSignature, keyEncipherment, keyAgreement; server and client; no CA. */
+const PROFILE = Buffer.concat([
+  derExtension(OID.keyUsage, true, der(TAG.bitString, Buffer.of(3, 0b1010_1000))),
+  derExtension(
+    OID.extKeyUsage,
+    false,
+    der(TAG.sequence, derOid(OID.serverAuth), derOid(OID.clientAuth)),
+  ),
+  derExtension(OID.basicConstraints, true, der(TAG.sequence)),
+]);
+
+/** Whether a certificate may carry the name: labels of letters, digits, `-` and `_`, or `*.` first. */
+export function isDnsName(name: string): boolean {
+  return name.length <= LONGEST_DNS_NAME && DNS_NAME.test(name);
+}
+
+/** @param authority its certificate (DER) and the key that belongs to it */
+export function leafSigner(authority: {
+  readonly certificate: Uint8Array;
+  readonly privateKey: KeyObject;
+}): LeafSigner {
+  const { privateKey } = authority;
+  const certificate = parseCertificate(authority.certificate);
+  if (!createPublicKey(privateKey).equals(publicKeyOf(certificate))) {
+    throw new Error('the key is not that of the authority');
+  }
+  const algorithm = algorithmFor(privateKey);
+  const keyId = certificate.subjectKeyId ?? subjectKeyIdOf(certificate.spki);
+  const fixed = Buffer.concat([
+    PROFILE,
+    derExtension(OID.authorityKeyId, false, der(TAG.sequence, der(0x80, keyId))),
+  ]);
+  const parts = { certificate, privateKey, algorithm, fixed };
+  return { sign: (request) => signLeaf(parts, request) };
+}
+
+interface SignerParts {
+  readonly certificate: Certificate;
+  readonly privateKey: KeyObject;
+  readonly algorithm: SignatureAlgorithm;
+  readonly fixed: Uint8Array;
+}
+
+function signLeaf(parts: SignerParts, request: LeafRequest): SignedLeaf {
+  const { certificate, privateKey, algorithm, fixed } = parts;
+  const { notBefore, notAfter } = validity(certificate, request);
+  const serial = newSerial();
+  const tbs = der(
+    TAG.sequence,
+    VERSION_3,
+    derInteger(serial),
+    algorithm.identifier,
+    certificate.subject,
+    der(TAG.sequence, derTime(notBefore), derTime(notAfter)),
+    subject(request.dnsNames),
+    request.spki,
+    der(0xa3, der(TAG.sequence, fixed, ownExtensions(request))),
+  );
+  const signature = derOctetBits(signWith(privateKey, algorithm, tbs));
+  return {
+    der: der(TAG.sequence, tbs, algorithm.identifier, signature),
+    serial: serial.toString('hex'),
+    notBefore,
+    notAfter,
+  };
+}
+
+/** 16 random bytes; the first is 0x40 to 0x7f, so that the INTEGER is positive and never shorter. */
+export function newSerial(): Buffer {
+  const serial = randomBytes(16);
+  serial[0] = ((serial[0] ?? 0) & 0x3f) | 0x40;
+  return serial;
+}
+
+function validity(authority: Certificate, request: LeafRequest) {
+  const now = request.now.getTime();
+  const end = Math.min(request.notAfter.getTime(), authority.notAfter.getTime());
+  if (!(end > now)) {
+    throw new Fault('FAILED_PRECONDITION', 'the certificate would have ended already');
+  }
+  return { notBefore: wholeSeconds(now - BACKDATED_MS), notAfter: wholeSeconds(end) };
+}
+
+function wholeSeconds(milliseconds: number): Date {
+  return new Date(Math.floor(milliseconds / 1000) * 1000);
+}
+
+function subject([first]: readonly string[]): Buffer {
+  if (first === undefined || first.length > LONGEST_COMMON_NAME) return SUBJECT_WITHOUT_NAME;
+  const commonName = der(TAG.utf8String, Buffer.from(first, 'latin1'));
+  return der(TAG.sequence, ...SUBJECT, relativeName('2.5.4.3', commonName));
+}
+
+function ownExtensions({ spki, uri, dnsNames, ipAddresses = [] }: LeafRequest): Buffer {
+  const wrong =
+    dnsNames.find((name) => !isDnsName(name)) ??
+    ipAddresses.find((address) => isIP(address) === 0 || address.includes('%'));
+  if (wrong !== undefined) {
+    throw new Fault(
+      'INVALID_ARGUMENT',
+      `${JSON.stringify(wrong)} is no name a certificate can carry`,
+    );
+  }
+  const names = derAltNames({ uris: [uri.toString()], dnsNames, ipAddresses });
+  return Buffer.concat([
+    derExtension(OID.subjectKeyId, false, der(TAG.octetString, subjectKeyIdOf(spki))),
+    derExtension(OID.subjectAltName, false, names),
+  ]);
+}
+
+function relativeName(oid: string, value: Uint8Array): Buffer {
+  return der(TAG.set, der(TAG.sequence, derOid(oid), value));
+}
