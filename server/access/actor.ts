@@ -1,0 +1,7 @@
+import type { EventInit } from '../audit/audit-log.ts';
+
+/** Who acted, as an audit event tells it. */
+export type Actor = NonNullable<EventInit['actor']>;
+
+/** For what the server does by itself, e.g. when a time has passed. */
+export const SERVER_ACTOR: Actor = { kind: 'server' };

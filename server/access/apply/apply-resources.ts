@@ -1,0 +1,246 @@
+/** `writ apply`: what the files say, as a whole or not at all. */
+import { create } from '@bufbuild/protobuf';
+import { timestampFromDate } from '@bufbuild/protobuf/wkt';
+import type { TrustDomain } from '../../../identity/spiffe-id.ts';
+import { Outcome } from '../../../proto/gen/writ/audit/v1/audit_pb.ts';
+import { type Resource, ResourceSchema } from '../../../proto/gen/writ/resource/v1/resource_pb.ts';
+import type { Clock } from '../../../runtime/clock.ts';
+import { Fault } from '../../../runtime/fault.ts';
+import type { AuditLog, EventInit } from '../../audit/audit-log.ts';
+import type { Datastore, Transaction } from '../../plugins/datastore/datastore.ts';
+import type { Actor } from '../actor.ts';
+import { withGrantNames } from '../grant-names.ts';
+import { listResources, type ResourceKind, type Resources, resourceKind } from '../resources.ts';
+import type { RevocationInit, Revocations } from '../revocations.ts';
+import { checkDeclarations } from './check-declarations.ts';
+import { differences } from './differences.ts';
+import { declaredTwice, futureState } from './future-state.ts';
+import { narrows } from './narrows.ts';
+import { type ApplyFile, type Declared, readDocuments } from './read-documents.ts';
+
+export interface ApplierOptions {
+  readonly store: Datastore;
+  readonly clock: Clock;
+  readonly audit: AuditLog;
+  readonly resources: Resources;
+  readonly revocations: Revocations;
+  readonly trustDomain: TrustDomain;
+  /** Longest session that any grant may allow. */
+  readonly sessionMaximumSeconds: number;
+}
+
+export interface ApplyWish {
+  readonly files: readonly ApplyFile[];
+  /** Tells what would change and changes nothing. */
+  readonly dryRun: boolean;
+  /** Deletes what the files do not name. */
+  readonly prune: boolean;
+}
+
+/** One resource's part in an apply. */
+export interface Change {
+  readonly kind: ResourceKind;
+  readonly name: string;
+  readonly action: 'created' | 'updated' | 'unchanged' | 'deleted';
+  readonly differences: readonly string[];
+  readonly before: Resource | undefined;
+  readonly after: Resource | undefined;
+}
+
+/** Changes what is declared. */
+export class ResourceApplier {
+  readonly #options: ApplierOptions;
+
+  constructor(options: ApplierOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Applies files in one transaction, each change with its event; ends the sessions of grants that
+   * vanish, narrow, or give something else in the database.
+   * @throws Fault CONFIG_INVALID with a line for each problem
+   */
+  apply({ files, dryRun, prune }: ApplyWish, actor: Actor): Promise<Change[]> {
+    const { declared, problems, unread } = readDocuments(files);
+    return this.#options.store.transaction(async (tx) => {
+      const stored = await storedResources(tx);
+      const kept = prune ? [] : stored;
+      const state = futureState({ stored: kept, declared, unread });
+      const wrong = [
+        ...problems,
+        ...declaredTwice(declared),
+        ...checkDeclarations(state, this.#rules()),
+      ];
+      if (wrong.length > 0) throw new Fault('CONFIG_INVALID', joined(wrong));
+      const changes = planChanges(stored, declared, prune);
+      if (!dryRun) await this.#write(tx, { stored, changes, actor });
+      return changes;
+    });
+  }
+
+  /**
+   * Deletes one resource; ends its sessions.
+   * @throws Fault NOT_FOUND, FAILED_PRECONDITION if others point at it
+   */
+  delete(kind: ResourceKind, name: string, actor: Actor): Promise<void> {
+    return this.#options.store.transaction(async (tx) => {
+      const stored = await storedResources(tx);
+      const isIt = (one: Resource) => one.name === name && resourceKind(one) === kind;
+      const before = stored.find(isIt);
+      if (before === undefined) throw new Fault('NOT_FOUND', `no ${kind} of that name`);
+      const rest = stored.filter((one) => !isIt(one));
+      const state = futureState({ stored: rest, declared: [], unread: new Set() });
+      const wrong = checkDeclarations(state, this.#rules());
+      if (wrong.length > 0) throw new Fault('FAILED_PRECONDITION', joined(wrong));
+      const change = { kind, name, action: 'deleted', differences: [], before, after: undefined };
+      await this.#write(tx, { stored, changes: [change as Change], actor });
+    });
+  }
+
+  #rules() {
+    const { trustDomain, sessionMaximumSeconds, clock } = this.#options;
+    return { trustDomain, sessionMaximumSeconds, now: clock.now() };
+  }
+
+  async #write(tx: Transaction, { stored, changes, actor }: Write): Promise<void> {
+    const { clock, audit, resources, revocations } = this.#options;
+    const now = clock.now();
+    const ended = new Set<string>();
+    for (const change of changes) {
+      if (change.action === 'unchanged') continue;
+      const generation = (change.before?.generation ?? 0n) + 1n;
+      if (change.after === undefined) await resources.delete(tx, change.kind, change.name);
+      else {
+        const updatedAt = timestampFromDate(now);
+        const { name, body } = change.after;
+        await resources.put(tx, create(ResourceSchema, { name, generation, updatedAt, body }), now);
+      }
+      await audit.append(tx, changeEvent(change, generation, actor));
+      const revocation = revocationOf(change);
+      if (revocation === undefined) continue;
+      await revocations.revoke(tx, revocation);
+      ended.add(revocation.subject.value);
+    }
+    for (const grant of renamedGrants(stored, await storedResources(tx))) {
+      const subject = { kind: 'grant', value: grant } as const;
+      const reason = `what grant ${grant} gives has changed`;
+      if (!ended.has(grant))
+        await revocations.revoke(tx, { subject, cause: 'grant.update', reason });
+    }
+  }
+}
+
+interface Write {
+  /** Before the changes. */
+  readonly stored: readonly Resource[];
+  readonly changes: readonly Change[];
+  readonly actor: Actor;
+}
+
+/** Grants whose roles in the database have other names now: the old ones go with the next setup. */
+function renamedGrants(before: readonly Resource[], after: readonly Resource[]): string[] {
+  const now = groupRoles(after);
+  return [...groupRoles(before)].flatMap(([grant, role]) => {
+    const renamed = now.has(grant) && now.get(grant) !== role;
+    return renamed ? [grant] : [];
+  });
+}
+
+function groupRoles(resources: readonly Resource[]): ReadonlyMap<string, string> {
+  return new Map(
+    withGrantNames(resources).flatMap(({ name, body }) =>
+      body.case === 'grant' && body.value.rights.case === 'postgres'
+        ? [[name, body.value.rights.value.groupRole] as const]
+        : [],
+    ),
+  );
+}
+
+/** Locks are no declarations: an operator makes and lifts them by hand. */
+async function storedResources(tx: Transaction): Promise<Resource[]> {
+  const all = await listResources(tx);
+  return all.filter((resource) => resourceKind(resource) !== 'Lock');
+}
+
+function planChanges(
+  stored: readonly Resource[],
+  declared: readonly Declared[],
+  prune: boolean,
+): Change[] {
+  const left = new Map(stored.map((resource) => [keyOf(resource), resource]));
+  const changes = declared.map(({ resource }): Change => {
+    const before = left.get(keyOf(resource));
+    left.delete(keyOf(resource));
+    const kind = resourceKind(resource);
+    const fields = { kind, name: resource.name, before, after: resource };
+    if (before === undefined) return { ...fields, action: 'created', differences: [] };
+    const changed = differences(before, resource);
+    const action = changed.length > 0 ? 'updated' : 'unchanged';
+    return { ...fields, action, differences: changed };
+  });
+  if (!prune) return changes;
+  const deleted = [...left.values()].map((before): Change => {
+    const kind = resourceKind(before);
+    return {
+      kind,
+      name: before.name,
+      action: 'deleted',
+      differences: [],
+      before,
+      after: undefined,
+    };
+  });
+  return [...changes, ...deleted];
+}
+
+function keyOf(resource: Resource): string {
+  return `${resourceKind(resource)}/${resource.name}`;
+}
+
+function revocationOf({ kind, name, before, after }: Change): RevocationInit | undefined {
+  if (kind === 'Backend' && after === undefined) {
+    const subject = { kind: 'backend', value: name } as const;
+    return { subject, cause: 'backend.delete', reason: `backend ${name} was deleted` };
+  }
+  if (before?.body.case !== 'grant') return undefined;
+  const subject = { kind: 'grant', value: name } as const;
+  if (after?.body.case !== 'grant') {
+    return { subject, cause: 'grant.delete', reason: `grant ${name} was deleted` };
+  }
+  if (!narrows(before.body.value, after.body.value)) return undefined;
+  return { subject, cause: 'grant.update', reason: `grant ${name} was narrowed` };
+}
+
+const MAXIMUM_ATTRIBUTE = 4096;
+
+function changeEvent(change: Change, generation: bigint, actor: Actor): EventInit {
+  const { kind, name, action } = change;
+  return {
+    type: `resource.${action}`,
+    outcome: Outcome.SUCCESS,
+    actor,
+    attributes: {
+      kind,
+      name,
+      generation: generation.toString(),
+      differences: change.differences.join('\n').slice(0, MAXIMUM_ATTRIBUTE),
+    },
+    ...(kind === 'Grant' && { grant: name }),
+    ...(kind === 'Backend' && { backend: name }),
+  };
+}
+
+/** What a status message takes with certainty. */
+const MAXIMUM_MESSAGE = 1800;
+
+function joined(lines: readonly string[]): string {
+  const shown: string[] = [];
+  let bytes = 0;
+  for (const line of lines) {
+    bytes += Buffer.byteLength(line) + 1;
+    if (bytes > MAXIMUM_MESSAGE && shown.length > 0) break;
+    shown.push(line);
+  }
+  const more = lines.length - shown.length;
+  return more === 0 ? shown.join('\n') : `${shown.join('\n')}\nand ${more} more problems`;
+}

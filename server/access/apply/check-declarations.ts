@@ -1,0 +1,162 @@
+import { isIPv4 } from 'node:net';
+import { timestampDate } from '@bufbuild/protobuf/wkt';
+import { SpiffeId, type TrustDomain } from '../../../identity/spiffe-id.ts';
+import type {
+  Backend,
+  ColumnClass,
+  Columns,
+  Grant,
+} from '../../../proto/gen/writ/resource/v1/resource_pb.ts';
+import { formatDuration } from '../../../runtime/duration.ts';
+
+/** A resource as it will stand, and where a message places its fields. */
+export interface Placed<T> {
+  readonly value: T;
+  /** Whether a file declares it; stored ones were checked when they came. */
+  readonly isDeclared: boolean;
+  at(path: readonly (string | number)[]): string;
+}
+
+/** All that will stand once the files are applied. */
+export interface FutureState {
+  readonly backends: ReadonlyMap<string, Placed<Backend>>;
+  readonly grants: ReadonlyMap<string, Placed<Grant>>;
+  readonly columnClasses: ReadonlyMap<string, Placed<ColumnClass>>;
+  readonly columns: ReadonlyMap<string, Placed<Columns>>;
+  /** `Kind/name` of documents that have problems of their own: what points at them is not wrong too. */
+  readonly unread: ReadonlySet<string>;
+}
+
+export interface DeclarationRules {
+  readonly trustDomain: TrustDomain;
+  readonly now: Date;
+  /** Longest session that any grant may allow. */
+  readonly sessionMaximumSeconds: number;
+}
+
+/** What is wrong with resources as a whole: names that point nowhere, rules that need more than one field. */
+export function checkDeclarations(state: FutureState, rules: DeclarationRules): string[] {
+  return [
+    ...[...state.backends.values()].flatMap(checkBackend),
+    ...[...state.columns.values()].flatMap((columns) => checkColumns(columns, state)),
+    ...checkClassifiedOnce(state),
+    ...[...state.grants.values()].flatMap((grant) => checkGrant(grant, state, rules)),
+  ];
+}
+
+function checkBackend({ value, isDeclared, at }: Placed<Backend>): string[] {
+  if (!isDeclared || value.type.case !== 'postgres') return [];
+  const { host, tls } = value.type.value;
+  if (tls !== undefined || isLoopback(host)) return [];
+  return [`${at(['postgres'])}: expected tls: only a loopback host may go without`];
+}
+
+function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || (isIPv4(host) && host.startsWith('127.'));
+}
+
+function checkColumns({ value, at }: Placed<Columns>, state: FutureState): string[] {
+  const problems = checkBackendName({ value, at }, state);
+  for (const { table, columns } of value.tables) {
+    for (const [column, name] of Object.entries(columns)) {
+      if (state.columnClasses.has(name) || state.unread.has(`ColumnClass/${name}`)) continue;
+      problems.push(`${at(['tables', table, column])}: no column class ${name} is declared`);
+    }
+  }
+  return problems;
+}
+
+/** A column in two classes would be masked by whichever is read last. */
+function checkClassifiedOnce(state: FutureState): string[] {
+  const seen = new Set<string>();
+  const problems: string[] = [];
+  for (const { value, at } of state.columns.values()) {
+    for (const { table, columns } of value.tables) {
+      for (const column of Object.keys(columns)) {
+        const key = `${value.backend}/${table}.${column}`;
+        if (seen.has(key)) {
+          problems.push(`${at(['tables', table, column])}: the column is in a class already`);
+        }
+        seen.add(key);
+      }
+    }
+  }
+  return problems;
+}
+
+function checkGrant(grant: Placed<Grant>, state: FutureState, rules: DeclarationRules): string[] {
+  return [
+    ...(grant.isDeclared ? checkDeclaredGrant(grant, rules) : []),
+    ...checkBackendName(grant, state),
+    ...checkTables(grant, state),
+  ];
+}
+
+function checkBackendName(
+  { value, at }: Pick<Placed<{ backend: string }>, 'value' | 'at'>,
+  state: FutureState,
+): string[] {
+  const { backend } = value;
+  if (state.backends.has(backend) || state.unread.has(`Backend/${backend}`)) return [];
+  return [`${at(['backend'])}: no backend ${backend} is declared`];
+}
+
+function checkDeclaredGrant(
+  { value, at }: Placed<Grant>,
+  { trustDomain, now, sessionMaximumSeconds }: DeclarationRules,
+): string[] {
+  const problems: string[] = [];
+  const identity = SpiffeId.parse(value.identity);
+  if (identity.trustDomain !== trustDomain) {
+    problems.push(`${at(['identity'])}: expected an identity of trust domain ${trustDomain}`);
+  } else if (identity.isReserved || identity.path === '') {
+    problems.push(`${at(['identity'])}: expected a workload; /spire and /writ are reserved`);
+  }
+  if (value.expiresAt === undefined || timestampDate(value.expiresAt) <= now) {
+    problems.push(`${at(['expires_at'])}: expected a time in the future`);
+  }
+  if (Number(value.session?.maximum?.seconds) > sessionMaximumSeconds) {
+    const most = formatDuration(sessionMaximumSeconds);
+    problems.push(`${at(['session', 'maximum'])}: expected at most ${most}, the server's maximum`);
+  }
+  return problems;
+}
+
+const WRITES = ['insert', 'update', 'delete'] as const;
+
+function checkTables(grant: Placed<Grant>, state: FutureState): string[] {
+  const { value, at } = grant;
+  if (value.rights.case !== 'postgres') return [];
+  const rights = value.rights.value;
+  const problems: string[] = [];
+  if ([rights.select, ...WRITES.map((verb) => rights[verb])].every((list) => list.length === 0)) {
+    problems.push(`${at(['postgres'])}: expected a table in select, insert, update or delete`);
+  }
+  const classified = classifiedTables(value.backend, state);
+  for (const verb of WRITES) {
+    if (rights[verb].length > 0 && !rights.statements.includes('write')) {
+      problems.push(`${at(['postgres', verb])}: expected write among statements`);
+    }
+    for (const [index, table] of rights[verb].entries()) {
+      const columns = classified.get(table);
+      if (columns === undefined) continue;
+      problems.push(
+        `${at(['postgres', verb, index])}: columns of ${table} are classified by ${columns}; ` +
+          'writing there is not supported by this version',
+      );
+    }
+  }
+  return problems;
+}
+
+/** Tables of a backend that have a classified column, and the name of the resource that says so. */
+function classifiedTables(backend: string, state: FutureState): ReadonlyMap<string, string> {
+  const tables = new Map<string, string>();
+  for (const { value } of state.columns.values()) {
+    if (value.backend !== backend) continue;
+    for (const { table, columns } of value.tables) {
+      if (Object.keys(columns).length > 0) tables.set(table, value.name);
+    }
+  }
+  return tables;
+}

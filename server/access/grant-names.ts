@@ -1,0 +1,61 @@
+import { createHash } from 'node:crypto';
+import { create } from '@bufbuild/protobuf';
+import {
+  type Grant,
+  GrantSchema,
+  type Resource,
+  ResourceSchema,
+} from '../../proto/gen/writ/resource/v1/resource_pb.ts';
+
+/**
+ * The resources with each grant's database names filled in. A name is a hash of all that the database
+ * enforces for the grant: its rights, its identity, and the masks of its backend's columns. So a change
+ * of any of them names roles that are not there until the setup has run again, and the old rights are
+ * out of reach from the moment of the change. The hash tells nothing to who can list roles (threats P13).
+ */
+export function withGrantNames(resources: readonly Resource[]): Resource[] {
+  return resources.map((resource) => {
+    const { body } = resource;
+    if (body.case !== 'grant') return resource;
+    const value = named(body.value, resources);
+    return create(ResourceSchema, { ...resource, body: { case: 'grant', value } });
+  });
+}
+
+function named(grant: Grant, resources: readonly Resource[]): Grant {
+  if (grant.rights.case !== 'postgres') return grant;
+  const rights = grant.rights.value;
+  const hash = createHash('sha256')
+    .update(
+      JSON.stringify([
+        [grant.backend, grant.name, grant.identity],
+        [rights.select, rights.insert, rights.update, rights.delete].map((tables) =>
+          [...tables].sort(),
+        ),
+        masksOf(grant.backend, resources),
+      ]),
+    )
+    .digest('hex')
+    .slice(0, 16);
+  const value = { ...rights, groupRole: `writ_g_${hash}`, viewSchema: `writ_v_${hash}` };
+  return create(GrantSchema, { ...grant, rights: { case: 'postgres', value } });
+}
+
+/** Every classified column of a backend with its mask, in one order. */
+function masksOf(backend: string, resources: readonly Resource[]): string[] {
+  const masks = new Map(
+    resources.flatMap(({ body }) =>
+      body.case === 'columnClass' ? [[body.value.name, body.value.mask] as const] : [],
+    ),
+  );
+  return resources
+    .flatMap(({ body }) =>
+      body.case === 'columns' && body.value.backend === backend ? body.value.tables : [],
+    )
+    .flatMap(({ table, columns }) =>
+      Object.entries(columns).map(([column, name]) =>
+        JSON.stringify([table, column, masks.get(name)]),
+      ),
+    )
+    .sort();
+}

@@ -1,0 +1,57 @@
+import type { Bundle } from '../../identity/bundle.ts';
+import type { AgentService } from '../../proto/gen/writ/agent/v1/agent_pb.ts';
+import type { Implementation } from '../../runtime/grpc-server.ts';
+import { Watched, type WatchedSource } from '../../runtime/watched.ts';
+import type { Agents } from '../attestation/agents.ts';
+import type { RegistryChanges } from '../registry/registry-changes.ts';
+import type { Caller } from './callers.ts';
+import { agentOf } from './entry-service.ts';
+
+export interface WatchEntriesOptions {
+  readonly agents: Agents;
+  readonly changes: RegistryChanges;
+  readonly bundle: WatchedSource<Bundle>;
+}
+
+/** Tells our agents of changes at once, where SPIRE's ask each five seconds. */
+export function watchEntriesService({
+  agents,
+  changes,
+  bundle,
+}: WatchEntriesOptions): Implementation<typeof AgentService, Caller> {
+  return {
+    async *watchEntries(_request, { caller, signal }) {
+      const agent = agentOf(caller);
+      // What ends an agent's right to watch is a change too, so it is asked after each.
+      for await (const seq of newest(changes.head, bundle, signal)) {
+        await agents.recheck(agent);
+        yield { seq };
+      }
+    },
+  };
+}
+
+/** Registry and bundle each count upwards, and so does their sum. */
+async function* newest(
+  head: WatchedSource<bigint>,
+  bundle: WatchedSource<Bundle>,
+  signal: AbortSignal,
+): AsyncIterable<bigint> {
+  const sum = () => head.value + bundle.value.sequenceNumber;
+  const both = new Watched(sum());
+  const ended = new AbortController();
+  const stop = () => ended.abort();
+  signal.addEventListener('abort', stop);
+  const follow = async (source: WatchedSource<unknown>) => {
+    for await (const _ of source.values(ended.signal)) both.set(sum());
+  };
+  const following = Promise.all([follow(head), follow(bundle)]);
+  try {
+    if (signal.aborted) return;
+    yield* both.values(signal);
+  } finally {
+    ended.abort();
+    signal.removeEventListener('abort', stop);
+    await following;
+  }
+}

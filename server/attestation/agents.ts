@@ -1,0 +1,227 @@
+/**
+ * Attested nodes. Whether an agent may act is asked of the store at each call: a ban, an eviction and
+ * a renewal act on the next call of an open connection (facts/spiffe.md 3.2). Its serial is checked
+ * too, so that a copied key is found out when its owner renews (threats S12).
+ */
+import type { SpiffeId } from '../../identity/spiffe-id.ts';
+import { PermissionDeniedDetails_Reason as Reason } from '../../proto/gen/spire/api/types/status_pb.ts';
+import { Outcome } from '../../proto/gen/writ/audit/v1/audit_pb.ts';
+import type { Clock } from '../../runtime/clock.ts';
+import { Fault } from '../../runtime/fault.ts';
+import type { Logger } from '../../runtime/log.ts';
+import type { Actor } from '../access/actor.ts';
+import type { Revocations } from '../access/revocations.ts';
+import type { AuditLog } from '../audit/audit-log.ts';
+import type { RefusalCounter } from '../audit/refusal-counter.ts';
+import type { Datastore, Transaction } from '../plugins/datastore/datastore.ts';
+import type { Entries } from '../registry/entries.ts';
+import type { RegistryChanges } from '../registry/registry-changes.ts';
+import { type Selector, selectorsToJson } from '../registry/selectors.ts';
+import { type AgentRecord, findAgent } from './agent-records.ts';
+import { permissionDenied } from './permission-denied.ts';
+
+const MAXIMUM_VERSION = 128;
+
+export interface AgentsOptions {
+  readonly store: Datastore;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly audit: AuditLog;
+  readonly refusals: RefusalCounter;
+  readonly revocations: Revocations;
+  readonly changes: RegistryChanges;
+  readonly entries: Entries;
+}
+
+/** What an agent shows at a call. */
+export interface AgentProof {
+  readonly id: SpiffeId;
+  readonly serial: string;
+  readonly notAfter: Date;
+  /** `ip:port` it calls from. */
+  readonly address: string;
+}
+
+/** What an attestation has proved, and the SVID that was signed for it. */
+export interface Attestation {
+  readonly id: SpiffeId;
+  readonly type: string;
+  readonly selectors: readonly Selector[];
+  readonly canReattest: boolean;
+  readonly serial: string;
+  readonly notAfter: Date;
+}
+
+export class Agents {
+  readonly #options: AgentsOptions;
+
+  constructor(options: AgentsOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * The record of an agent that may act now. The first use of a renewed SVID makes it the current one.
+   * @throws Fault PERMISSION_DENIED with details that an agent acts on
+   */
+  async check(proof: AgentProof): Promise<AgentRecord> {
+    const record = await this.#standing(proof);
+    if (proof.serial === record.serial) return record;
+    if (proof.serial === record.newSerial) return this.#activate(record, proof);
+    this.#alarm(proof);
+    throw permissionDenied('agent SVID is not active', Reason.AGENT_NOT_ACTIVE);
+  }
+
+  /**
+   * The same for a call that `check` let through and that lasts. That it outlives a renewal is no
+   * second use of the old SVID.
+   * @throws Fault PERMISSION_DENIED as `check`, UNAVAILABLE once the SVID has been renewed
+   */
+  async recheck(proof: AgentProof): Promise<void> {
+    const record = await this.#standing(proof);
+    if (proof.serial !== record.serial && proof.serial !== record.newSerial)
+      throw new Fault('UNAVAILABLE', 'the agent has a newer SVID: call again with that');
+  }
+
+  async #standing({ id, notAfter }: AgentProof): Promise<AgentRecord> {
+    const { store, clock } = this.#options;
+    if (notAfter <= clock.now())
+      throw permissionDenied('agent SVID is expired', Reason.AGENT_EXPIRED);
+    const record = await findAgent(store, id);
+    if (record === undefined)
+      throw permissionDenied('agent is not attested', Reason.AGENT_NOT_ATTESTED);
+    if (record.isBanned) throw permissionDenied('agent is banned', Reason.AGENT_BANNED);
+    return record;
+  }
+
+  /** Takes an attested node in; what was known of it before is replaced. */
+  async admit(tx: Transaction, node: Attestation): Promise<void> {
+    const { clock, audit, changes } = this.#options;
+    const id = node.id.toString();
+    await tx.run(
+      `insert into agents (id, attestation_type, serial, not_after_ms, can_reattest, selectors,
+         attested_at_ms)
+       values (?, ?, ?, ?, ?, ?, ?)
+       on conflict (id) do update set attestation_type = excluded.attestation_type,
+         serial = excluded.serial, not_after_ms = excluded.not_after_ms, new_serial = null,
+         new_not_after_ms = null, can_reattest = excluded.can_reattest,
+         selectors = excluded.selectors, attested_at_ms = excluded.attested_at_ms`,
+      id,
+      node.type,
+      node.serial,
+      node.notAfter.getTime(),
+      node.canReattest ? 1 : 0,
+      selectorsToJson(node.selectors),
+      clock.now().getTime(),
+    );
+    await audit.append(tx, {
+      type: 'agent.attested',
+      outcome: Outcome.SUCCESS,
+      actor: { kind: 'agent', spiffeId: id },
+      agentId: id,
+      svidSerial: node.serial,
+      attributes: { node_attestor: node.type },
+    });
+    await changes.record(tx, '');
+  }
+
+  /** Keeps a renewed SVID beside the current one, until it is used. */
+  async renew(tx: Transaction, id: string, serial: string, notAfter: Date): Promise<void> {
+    await tx.run(
+      'update agents set new_serial = ?, new_not_after_ms = ? where id = ? and banned = 0',
+      serial,
+      notAfter.getTime(),
+      id,
+    );
+  }
+
+  /** @param version untrusted */
+  async setVersion(id: string, version: string): Promise<void> {
+    const { store } = this.#options;
+    if (version.length > MAXIMUM_VERSION)
+      throw new Fault('INVALID_ARGUMENT', `agent_version is longer than ${MAXIMUM_VERSION}`);
+    const known = await findAgent(store, id);
+    if (known === undefined || known.version === version) return;
+    await store.transaction((tx) =>
+      tx.run('update agents set version = ? where id = ?', version, id),
+    );
+  }
+
+  /** Shuts a node out until it is evicted, and ends the sessions it vouches for. @throws Fault NOT_FOUND */
+  ban(id: string, actor: Actor): Promise<void> {
+    return this.#options.store.transaction(async (tx) => {
+      await this.#require(tx, id);
+      await tx.run(
+        `update agents set banned = 1, serial = '', new_serial = null, new_not_after_ms = null
+         where id = ?`,
+        id,
+      );
+      await this.#shutOut(tx, id, actor, { act: 'ban', said: 'was banned' });
+    });
+  }
+
+  /** Forgets a node, which may attest anew, and ends the sessions it vouches for. @throws Fault NOT_FOUND */
+  evict(id: string, actor: Actor): Promise<void> {
+    const { store, entries } = this.#options;
+    return store.transaction(async (tx) => {
+      await this.#require(tx, id);
+      await tx.run('delete from agents where id = ?', id);
+      await entries.deleteOwnAliases(tx, id, { actor });
+      await this.#shutOut(tx, id, actor, { act: 'evict', said: 'was evicted' });
+    });
+  }
+
+  async #shutOut(
+    tx: Transaction,
+    id: string,
+    actor: Actor,
+    { act, said }: { readonly act: 'ban' | 'evict'; readonly said: string },
+  ): Promise<void> {
+    const { audit, revocations, changes } = this.#options;
+    await revocations.revoke(tx, {
+      subject: { kind: 'agent_id', value: id },
+      cause: `agent.${act}`,
+      reason: `the agent of this identity ${said}`,
+    });
+    await audit.append(tx, {
+      type: act === 'ban' ? 'agent.banned' : 'agent.evicted',
+      outcome: Outcome.SUCCESS,
+      actor,
+      agentId: id,
+    });
+    await changes.record(tx, '');
+  }
+
+  async #require(tx: Transaction, id: string): Promise<void> {
+    if ((await findAgent(tx, id)) === undefined) throw new Fault('NOT_FOUND', 'agent not found');
+  }
+
+  async #activate(record: AgentRecord, { serial }: AgentProof): Promise<AgentRecord> {
+    await this.#options.store.transaction((tx) =>
+      tx.run(
+        `update agents set serial = new_serial, not_after_ms = new_not_after_ms,
+           new_serial = null, new_not_after_ms = null
+         where id = ? and new_serial = ?`,
+        record.id,
+        serial,
+      ),
+    );
+    return { ...record, serial, newSerial: undefined };
+  }
+
+  #alarm({ id, serial, address }: AgentProof): void {
+    const { log, refusals } = this.#options;
+    const agentId = id.toString();
+    log.error(
+      { alarm: true, agent_id: agentId, serial_number: serial, peer_addr: address },
+      'superseded agent SVID used: its key may have been copied',
+    );
+    refusals.count(`superseded|${agentId}`, {
+      type: 'agent.superseded_svid_used',
+      outcome: Outcome.DENIED,
+      actor: { kind: 'agent', spiffeId: agentId, address },
+      agentId,
+      svidSerial: serial,
+      reason: 'the SVID is not the one on record: its key may have been copied',
+    });
+  }
+}

@@ -1,0 +1,183 @@
+import { createHash } from 'node:crypto';
+import { create, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
+import { timestampDate, timestampFromDate } from '@bufbuild/protobuf/wkt';
+import {
+  type Event,
+  EventSchema,
+  Outcome,
+  type SealedEvent,
+  SealedEventSchema,
+} from '../../proto/gen/writ/audit/v1/audit_pb.ts';
+import type { Clock } from '../../runtime/clock.ts';
+import { Fault } from '../../runtime/fault.ts';
+import { Watched, type WatchedSource } from '../../runtime/watched.ts';
+import type { Datastore, Reader, Transaction } from '../plugins/datastore/datastore.ts';
+import { blob, integer } from '../plugins/datastore/row.ts';
+
+/** An event as its author gives it: position, time and writer are the log's to set. */
+export type EventInit = MessageInitShape<typeof EventSchema>;
+
+/** Which part of the log to read. */
+export interface EventRange {
+  readonly afterSeq: bigint;
+  readonly limit: number;
+}
+
+const SERVER = 'server';
+const MAXIMUM_BODY_BYTES = 64 * 1024;
+const TYPE = /^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*){1,5}$/;
+const BEFORE_THE_FIRST = new Uint8Array(32);
+
+/**
+ * The hash-chained log of all that was done or refused. An event is a row of the transaction of the
+ * act it tells, so an act whose event cannot be written does not happen.
+ */
+export class AuditLog {
+  readonly #store: Datastore;
+  readonly #clock: Clock;
+  readonly #head = new Watched(0n);
+
+  constructor(store: Datastore, clock: Clock) {
+    this.#store = store;
+    this.#clock = clock;
+  }
+
+  /** Position of the newest committed event, 0 if there is none. */
+  get head(): WatchedSource<bigint> {
+    return this.#head;
+  }
+
+  /** Takes the head over from the store; once, before anybody reads. */
+  async load(): Promise<void> {
+    this.#advance((await tip(this.#store)).seq);
+  }
+
+  /** Writes the server's own events. */
+  async append(tx: Transaction, ...events: readonly EventInit[]): Promise<void> {
+    const at = this.#clock.now();
+    let writerSeq = await lastWriterSeq(tx, SERVER);
+    const stamped = events.map((event) => ({
+      ...event,
+      at: timestampFromDate(at),
+      writer: SERVER,
+      writerSeq: ++writerSeq,
+    }));
+    await this.#chain(tx, stamped);
+  }
+
+  /**
+   * Takes over another writer's events, sent at least once: what the log has already is dropped, a gap
+   * in the writer's count becomes an event `audit.gap`.
+   * @param writer SPIFFE ID, authenticated
+   * @param events untrusted, in the writer's order
+   * @returns the last of the writer's positions that the log holds
+   * @throws Fault INVALID_ARGUMENT
+   */
+  async appendFrom(tx: Transaction, writer: string, events: readonly Event[]): Promise<bigint> {
+    const received = this.#clock.now();
+    let last = await lastWriterSeq(tx, writer);
+    for (const event of events) {
+      if (event.writerSeq <= last) continue;
+      if (event.writerSeq > last + 1n) await this.append(tx, gap(writer, last, event.writerSeq));
+      await this.#chain(tx, [stampForeign(event, writer, received)]);
+      last = event.writerSeq;
+    }
+    return last;
+  }
+
+  /** Sealed events in order; committed ones alone. */
+  async read({ afterSeq, limit }: EventRange): Promise<SealedEvent[]> {
+    // The row before the first one is read along for its hash.
+    const rows = await this.#store.all(
+      'select seq, body, hash from audit_events where seq >= ? order by seq limit ?',
+      afterSeq,
+      limit + 1,
+    );
+    const before = afterSeq === 0n ? undefined : rows.shift();
+    let previousHash = before === undefined ? BEFORE_THE_FIRST : blob(before, 'hash');
+    return rows.slice(0, limit).map((row) => {
+      const hash = blob(row, 'hash');
+      const sealed = create(SealedEventSchema, { body: blob(row, 'body'), previousHash, hash });
+      previousHash = hash;
+      return sealed;
+    });
+  }
+
+  async #chain(tx: Transaction, events: readonly EventInit[]): Promise<void> {
+    let { seq, hash } = await tip(tx);
+    for (const init of events) {
+      seq += 1n;
+      const event = create(EventSchema, { ...init, seq });
+      const body = encode(event);
+      const leaf = sha256(0, body);
+      hash = sha256(1, hash, leaf);
+      await tx.run(
+        `insert into audit_events (seq, at_ms, writer, writer_seq, type, body, leaf_hash, hash)
+         values (?, ?, ?, ?, ?, ?, ?, ?)`,
+        seq,
+        event.at === undefined ? 0 : timestampDate(event.at).getTime(),
+        event.writer,
+        event.writerSeq,
+        event.type,
+        body,
+        leaf,
+        hash,
+      );
+    }
+    tx.afterCommit(() => this.#advance(seq));
+  }
+
+  #advance(seq: bigint): void {
+    if (seq > this.#head.value) this.#head.set(seq);
+  }
+}
+
+function encode(event: Event): Uint8Array {
+  if (!TYPE.test(event.type)) {
+    throw new Fault(
+      'INVALID_ARGUMENT',
+      `audit event type ${JSON.stringify(event.type.slice(0, 80))}`,
+    );
+  }
+  const body = toBinary(EventSchema, event);
+  if (body.length > MAXIMUM_BODY_BYTES)
+    throw new Fault('INVALID_ARGUMENT', `audit event of more than ${MAXIMUM_BODY_BYTES} bytes`);
+  return body;
+}
+
+/** The server's clock tells the order of events (threats S1); the writer's own time stays readable. */
+function stampForeign(event: Event, writer: string, received: Date): EventInit {
+  const attributes = { ...event.attributes };
+  if (event.at !== undefined) attributes.writer_time = timestampDate(event.at).toISOString();
+  return { ...event, at: timestampFromDate(received), writer, attributes };
+}
+
+function gap(writer: string, last: bigint, next: bigint): EventInit {
+  return {
+    type: 'audit.gap',
+    outcome: Outcome.FAILURE,
+    actor: { kind: 'gateway', spiffeId: writer },
+    reason: 'events of this writer are missing',
+    attributes: { first_missing: String(last + 1n), last_missing: String(next - 1n) },
+  };
+}
+
+async function tip(reader: Reader): Promise<{ seq: bigint; hash: Uint8Array }> {
+  const row = await reader.get('select seq, hash from audit_events order by seq desc limit 1');
+  if (row === undefined) return { seq: 0n, hash: BEFORE_THE_FIRST };
+  return { seq: BigInt(integer(row, 'seq')), hash: blob(row, 'hash') };
+}
+
+async function lastWriterSeq(reader: Reader, writer: string): Promise<bigint> {
+  const row = await reader.get(
+    'select coalesce(max(writer_seq), 0) as n from audit_events where writer = ?',
+    writer,
+  );
+  return row === undefined ? 0n : BigInt(integer(row, 'n'));
+}
+
+function sha256(prefix: number, ...parts: readonly Uint8Array[]): Uint8Array {
+  const hash = createHash('sha256').update(Uint8Array.of(prefix));
+  for (const part of parts) hash.update(part);
+  return new Uint8Array(hash.digest());
+}

@@ -1,0 +1,287 @@
+/**
+ * Decides whether an SVID may be issued now, and until when: entry, identity record, locks and agent
+ * are looked at in the very transaction that writes the ledger, so nothing that was taken away a
+ * moment ago is signed once more.
+ */
+import { setImmediate as breathe } from 'node:timers/promises';
+import type { SpiffeId, TrustDomain } from '../../identity/spiffe-id.ts';
+import { parseCsr } from '../../identity/x509/csr.ts';
+import type { Entry } from '../../proto/gen/spire/api/types/entry_pb.ts';
+import type { Clock } from '../../runtime/clock.ts';
+import { Fault } from '../../runtime/fault.ts';
+import type { Actor } from '../access/actor.ts';
+import { gatewayNames } from '../access/gateways.ts';
+import { isLocked } from '../access/locks.ts';
+import { type AgentRecord, findAgent } from '../attestation/agent-records.ts';
+import type { Datastore, Transaction } from '../plugins/datastore/datastore.ts';
+import { type EntryIndex, idText } from '../registry/entry-index.ts';
+import type { Identities } from '../registry/identities.ts';
+import { requireActive } from '../registry/identity-records.ts';
+import { refuseGatewayNames } from '../registry/reserved-names.ts';
+import { memberId, memberIdFromText } from '../registry/spiffe-id-message.ts';
+import type { Authority, SignedJwt, SignedX509 } from './authority.ts';
+
+const CHUNK = 50;
+const MAXIMUM_AUDIENCES = 32;
+const MAXIMUM_AUDIENCE = 2048;
+
+export interface IssuerOptions {
+  readonly store: Datastore;
+  readonly clock: Clock;
+  readonly authority: Authority;
+  readonly index: EntryIndex;
+  readonly identities: Identities;
+  readonly trustDomain: TrustDomain;
+  readonly ttl: { readonly x509Seconds: number; readonly jwtSeconds: number };
+}
+
+export interface IssuedX509 extends SignedX509 {
+  readonly id: SpiffeId;
+  readonly hint: string;
+}
+
+export interface IssuedJwt extends SignedJwt {
+  readonly id: SpiffeId;
+  readonly hint: string;
+}
+
+/** One SVID that an agent asks for. */
+export interface X509Params {
+  readonly entryId: string;
+  /** PKCS#10 DER, untrusted. */
+  readonly csr: Uint8Array;
+}
+
+/** What an entry or an operator asks to be signed, before the rules. */
+interface Asked {
+  readonly id: SpiffeId;
+  readonly ttlSeconds: number;
+  readonly agentId?: string;
+  /** Unix seconds; 0 is none. */
+  readonly entryEnd?: bigint;
+}
+
+export class Issuer {
+  readonly #options: IssuerOptions;
+
+  constructor(options: IssuerOptions) {
+    this.#options = options;
+  }
+
+  /** One outcome for each of `params`, in their order, all of one transaction. */
+  newX509(
+    agent: AgentRecord,
+    params: readonly X509Params[],
+    actor: Actor,
+  ): Promise<(IssuedX509 | Fault)[]> {
+    return this.#options.store.transaction(async (tx) => {
+      await requireAgent(tx, agent);
+      const outcomes: (IssuedX509 | Fault)[] = [];
+      for (const one of params) {
+        if (outcomes.length % CHUNK === CHUNK - 1) await breathe();
+        outcomes.push(await itemOutcome(() => this.#signEntryX509(tx, agent, one, actor)));
+      }
+      return outcomes;
+    });
+  }
+
+  /** @throws Fault NOT_FOUND, INVALID_ARGUMENT, PERMISSION_DENIED */
+  async newJwt(
+    agent: AgentRecord,
+    asked: { readonly entryId: string; readonly audience: readonly string[] },
+    actor: Actor,
+  ): Promise<IssuedJwt> {
+    const { store, authority, ttl } = this.#options;
+    checkAudience(asked.audience);
+    return store.transaction(async (tx) => {
+      await requireAgent(tx, agent);
+      const entry = this.#authorised(agent, asked.entryId);
+      const id = memberId(entry.spiffeId, this.#options.trustDomain, 'spiffe_id');
+      const ttlSeconds = entry.jwtSvidTtl || ttl.jwtSeconds;
+      const notAfter = await this.#mayEndAt(tx, {
+        id,
+        ttlSeconds,
+        agentId: agent.id,
+        entryEnd: entry.expiresAt,
+      });
+      const signed = await authority.signJwt(tx, {
+        ...entryGround(entry, agent, actor),
+        id,
+        notAfter,
+        audience: asked.audience,
+      });
+      return { ...signed, id, hint: entry.hint };
+    });
+  }
+
+  /**
+   * For an operator: key, SPIFFE ID and DNS names come from the CSR.
+   * @param csr PKCS#10 DER, untrusted
+   * @param ttlSeconds 0 is the default
+   * @throws Fault INVALID_ARGUMENT, PERMISSION_DENIED, FAILED_PRECONDITION
+   */
+  async mintX509(csr: Uint8Array, ttlSeconds: number, actor: Actor): Promise<IssuedX509> {
+    const { store, authority, trustDomain, ttl } = this.#options;
+    const { spki, uriSans, dnsSans } = parseCsr(csr);
+    const [uri, ...more] = uriSans;
+    if (uri === undefined || more.length > 0) throw invalid('CSR must have exactly one URI SAN');
+    const id = mintable(memberIdFromText(uri, trustDomain, 'CSR URI SAN'));
+    return store.transaction(async (tx) => {
+      await this.#options.identities.ensure(tx, id, actor);
+      await refuseGatewayNames(tx, dnsSans);
+      const notAfter = await this.#mayEndAt(tx, {
+        id,
+        ttlSeconds: asTtl(ttlSeconds, ttl.x509Seconds),
+      });
+      const signed = await authority.signX509(tx, {
+        kind: 'x509',
+        ...{ id, spki, notAfter, actor, dnsNames: dnsSans },
+      });
+      return { ...signed, id, hint: '' };
+    });
+  }
+
+  /** As `mintX509`, for a token. */
+  async mintJwt(
+    asked: {
+      readonly id: SpiffeId;
+      readonly audience: readonly string[];
+      readonly ttlSeconds: number;
+    },
+    actor: Actor,
+  ): Promise<IssuedJwt> {
+    const { store, authority, ttl } = this.#options;
+    const { audience } = asked;
+    const id = mintable(asked.id);
+    checkAudience(audience);
+    return store.transaction(async (tx) => {
+      await this.#options.identities.ensure(tx, id, actor);
+      const ttlSeconds = asTtl(asked.ttlSeconds, ttl.jwtSeconds);
+      const notAfter = await this.#mayEndAt(tx, { id, ttlSeconds });
+      const signed = await authority.signJwt(tx, { id, audience, notAfter, actor });
+      return { ...signed, id, hint: '' };
+    });
+  }
+
+  async #signEntryX509(
+    tx: Transaction,
+    agent: AgentRecord,
+    { entryId, csr }: X509Params,
+    actor: Actor,
+  ): Promise<IssuedX509> {
+    const { authority, trustDomain, ttl } = this.#options;
+    if (entryId === '') throw invalid('missing entry ID');
+    if (csr.length === 0) throw invalid('missing CSR');
+    const { spki } = parseCsr(csr);
+    const entry = this.#authorised(agent, entryId);
+    const id = memberId(entry.spiffeId, trustDomain, 'spiffe_id');
+    const notAfter = await this.#mayEndAt(tx, {
+      id,
+      ttlSeconds: entry.x509SvidTtl || ttl.x509Seconds,
+      agentId: agent.id,
+      entryEnd: entry.expiresAt,
+    });
+    const signed = await authority.signX509(tx, {
+      kind: 'x509',
+      ...entryGround(entry, agent, actor),
+      ...(await namesOf(tx, id, entry)),
+      ...{ id, spki, notAfter },
+    });
+    return { ...signed, id, hint: entry.hint };
+  }
+
+  #authorised(agent: AgentRecord, entryId: string): Entry {
+    const { index, clock } = this.#options;
+    const entry = index.authorisedEntry(agent, entryId, clock.now());
+    if (entry === undefined) throw new Fault('NOT_FOUND', 'entry not found or not authorized');
+    return entry;
+  }
+
+  /** The end that an SVID issued now may have at most. @throws Fault PERMISSION_DENIED */
+  async #mayEndAt(
+    tx: Transaction,
+    { id, ttlSeconds, agentId, entryEnd = 0n }: Asked,
+  ): Promise<Date> {
+    const now = this.#options.clock.now();
+    const record = await requireActive(tx, id, now);
+    const subject = { spiffeId: id.toString(), ...(agentId !== undefined && { agentId }) };
+    if ((await isLocked(tx, subject, now)) !== undefined)
+      throw new Fault('PERMISSION_DENIED', 'this identity is locked');
+    const ends = [now.getTime() + ttlSeconds * 1000, record.expiresAt.getTime()];
+    if (entryEnd > 0n) ends.push(Number(entryEnd) * 1000);
+    return new Date(Math.min(...ends));
+  }
+}
+
+/** The agent may have been banned or evicted since its call was admitted. */
+async function requireAgent(tx: Transaction, { id }: AgentRecord): Promise<void> {
+  const record = await findAgent(tx, id);
+  if (record === undefined || record.isBanned)
+    throw new Fault('PERMISSION_DENIED', 'agent is not attested');
+}
+
+/** Names in a gateway's SVID come from its record, and nobody else's SVID may have them. */
+async function namesOf(
+  tx: Transaction,
+  id: SpiffeId,
+  { dnsNames }: Entry,
+): Promise<{ readonly dnsNames: readonly string[]; readonly ipAddresses: readonly string[] }> {
+  if (id.path.startsWith('/writ/gateway/')) {
+    const names = await gatewayNames(tx, id);
+    if (names === undefined) throw new Fault('PERMISSION_DENIED', 'this is no gateway');
+    return names;
+  }
+  await refuseGatewayNames(tx, dnsNames);
+  return { dnsNames, ipAddresses: [] };
+}
+
+function entryGround(entry: Entry, agent: AgentRecord, actor: Actor) {
+  return {
+    actor,
+    entryId: entry.id,
+    agentId: agent.id,
+    attributes: {
+      entry_revision: String(entry.revisionNumber),
+      parent_id: idText(entry.parentId),
+    },
+  };
+}
+
+/** A failure of one item is its outcome; a failure of ours, or of the store, is the whole call's. */
+const OF_THE_ITEM: ReadonlySet<string> = new Set([
+  'FAILED_PRECONDITION',
+  'INVALID_ARGUMENT',
+  'NOT_FOUND',
+  'PERMISSION_DENIED',
+]);
+
+async function itemOutcome(sign: () => Promise<IssuedX509>): Promise<IssuedX509 | Fault> {
+  try {
+    return await sign();
+  } catch (error) {
+    if (error instanceof Fault && OF_THE_ITEM.has(error.code)) return error;
+    throw error;
+  }
+}
+
+function mintable(id: SpiffeId): SpiffeId {
+  if (id.isReserved) throw invalid(`${id.path} is reserved`);
+  return id;
+}
+
+function asTtl(asked: number, byDefault: number): number {
+  if (asked < 0) throw invalid('ttl is negative');
+  return asked === 0 ? byDefault : asked;
+}
+
+function checkAudience(audience: readonly string[]): void {
+  if (audience.length === 0) throw invalid('at least one audience is required');
+  if (audience.length > MAXIMUM_AUDIENCES)
+    throw invalid(`more than ${MAXIMUM_AUDIENCES} audiences`);
+  if (audience.some((one) => one === '' || one.length > MAXIMUM_AUDIENCE))
+    throw invalid(`an audience is empty or longer than ${MAXIMUM_AUDIENCE}`);
+}
+
+function invalid(message: string): Fault {
+  return new Fault('INVALID_ARGUMENT', message);
+}

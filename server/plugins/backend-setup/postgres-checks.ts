@@ -1,0 +1,148 @@
+import type { CatalogTable } from '../../../proto/gen/writ/admin/v1/admin_pb.ts';
+import type { Classification, TableIndex } from './postgres-classes.ts';
+import { identifier, literal, qualified } from './postgres-quote.ts';
+
+/** What must hold before anything is changed; otherwise the plan would build on someone else's ground. */
+export function preconditions(database: string, login: string): string {
+  return `DO $writ$
+BEGIN
+  IF NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
+    RAISE EXCEPTION 'run this as a superuser';
+  END IF;
+  IF current_database() <> ${literal(database)} THEN
+    RAISE EXCEPTION 'this plan is for another database: %', ${literal(database)};
+  END IF;
+  IF EXISTS (SELECT FROM pg_namespace n JOIN pg_roles o ON o.oid = n.nspowner WHERE n.nspname = 'writ' AND NOT o.rolsuper)
+    OR EXISTS (SELECT FROM pg_class c JOIN pg_roles o ON o.oid = c.relowner
+      WHERE c.relnamespace = to_regnamespace('writ') AND NOT o.rolsuper AND o.rolname <> 'writ_admin')
+  THEN
+    RAISE EXCEPTION 'schema writ belongs to someone else';
+  END IF;
+  IF EXISTS (SELECT FROM pg_roles r WHERE r.rolname = ${literal(login)}
+    AND (r.rolsuper OR r.rolcreaterole OR r.rolcreatedb OR r.rolreplication OR r.rolbypassrls
+      OR EXISTS (SELECT FROM pg_auth_members m WHERE m.member = r.oid)))
+  THEN
+    RAISE EXCEPTION 'role % has attributes or memberships: a gateway must log in as a role without', ${literal(login)};
+  END IF;
+END $writ$;`;
+}
+
+export interface CheckedTables {
+  readonly tables: TableIndex;
+  readonly classified: Classification;
+  /** What grants give without a view. */
+  readonly direct: readonly CatalogTable[];
+}
+
+/** Aborts the plan if a classified column can be read around its mask, or a role of ours can be used. */
+export function postconditions(checked: CheckedTables): string {
+  return [ROLES_ARE_UNUSED, ...columnsAreMasked(checked), WARN_OF_DEFINERS].join('\n');
+}
+
+const ROLES_ARE_UNUSED = `DO $writ$
+DECLARE
+  used text;
+BEGIN
+  SELECT string_agg(format('%s is a member of %s', m.member::regrole, m.roleid::regrole), ', ') INTO used
+    FROM pg_auth_members m JOIN pg_roles member ON member.oid = m.member JOIN pg_roles role ON role.oid = m.roleid
+    WHERE member.rolname ~ '^writ_[go]_[0-9a-f]{16}$' OR role.rolname = 'writ_admin' OR role.rolname ~ '^writ_o_[0-9a-f]{16}$'
+      OR (role.rolname ~ '^writ_g_[0-9a-f]{16}$' AND member.rolname !~ '^(writ_[0-9a-f]{16}|writ_admin)$');
+  IF used IS NOT NULL THEN
+    RAISE EXCEPTION 'roles of Writ are in use by others: %', used;
+  END IF;
+END $writ$;`;
+
+const WARN_OF_DEFINERS = `DO $writ$
+DECLARE
+  found text;
+BEGIN
+  FOR found IN SELECT p.oid::regprocedure FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+    WHERE p.prosecdef AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'writ')
+      AND has_function_privilege('public', p.oid, 'EXECUTE')
+  LOOP
+    RAISE WARNING 'PUBLIC, so every session too, may call % with the rights of its owner', found;
+  END LOOP;
+  FOR found IN SELECT nspname FROM pg_namespace WHERE has_schema_privilege('public', oid, 'CREATE') LOOP
+    RAISE WARNING 'PUBLIC, so every session too, may create objects in schema %', found;
+  END LOOP;
+END $writ$;`;
+
+function columnsAreMasked({ tables, classified, direct }: CheckedTables): string[] {
+  const columns = [...classified].flatMap(([table, masks]) => {
+    const known = tables.get(table);
+    if (known === undefined) return [];
+    return [...masks.keys()].map((name) => `(${relation(known)}, ${literal(name)})`);
+  });
+  if (columns.length === 0) return [];
+  const list = `(VALUES ${columns.join(', ')}) AS classified (relation, name)`;
+  return [directReads(list), ...(direct.length > 0 ? [viewsBehind(list, direct)] : [])];
+}
+
+/** Partitions and other children of a classified table hold the same columns. */
+function directReads(list: string): string {
+  return `DO $writ$
+DECLARE
+  readable text;
+BEGIN
+  WITH RECURSIVE family (relation, name) AS (
+    SELECT relation, classified.name FROM ${list}
+    UNION
+    SELECT i.inhrelid::regclass, family.name FROM family JOIN pg_inherits i ON i.inhparent = family.relation
+  )
+  SELECT string_agg(DISTINCT format('%s.%I', relation, family.name), ', ') INTO readable
+    FROM writ.grant_group g CROSS JOIN family
+    WHERE has_column_privilege(g.name, relation, family.name, 'SELECT');
+  IF readable IS NOT NULL THEN
+    RAISE EXCEPTION 'sessions could read these columns around their mask: %', readable
+      USING HINT = 'Look for rights that PUBLIC or the grant itself has on the table.';
+  END IF;
+END $writ$;`;
+}
+
+/** A granted view runs with its owner's rights: it must not reach a classified column. */
+function viewsBehind(list: string, direct: readonly CatalogTable[]): string {
+  const granted = direct.map((table) => `(${relation(table)})`).join(', ');
+  return `DO $writ$
+DECLARE
+  readable text;
+BEGIN
+  WITH RECURSIVE reads (granted, relation, attribute) AS (
+    SELECT start.relation, start.relation, 0 FROM (VALUES ${granted}) AS start (relation)
+    UNION
+    SELECT reads.granted, d.refobjid::regclass, d.refobjsubid FROM reads
+      JOIN pg_rewrite r ON r.ev_class = reads.relation
+      JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
+        AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> r.ev_class
+  )
+  SELECT string_agg(DISTINCT format('%s reads %s.%I', granted, classified.relation, classified.name), ', ') INTO readable
+    FROM reads JOIN ${list} ON classified.relation = reads.relation
+    JOIN pg_attribute a ON a.attrelid = classified.relation AND a.attname = classified.name
+    WHERE reads.attribute = a.attnum;
+  IF readable IS NOT NULL THEN
+    RAISE EXCEPTION 'granted views would show classified columns: %', readable;
+  END IF;
+END $writ$;`;
+}
+
+function relation(table: CatalogTable): string {
+  return `${literal(qualified(table))}::regclass`;
+}
+
+/** What PUBLIC loses: each would let a session keep things of its own in the database. */
+export function publicRights(database: string): string {
+  return `DO $writ$
+BEGIN
+  IF EXISTS (SELECT FROM pg_database d, aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a
+    WHERE d.datname = current_database() AND a.grantee = 0 AND a.privilege_type = 'TEMPORARY')
+  THEN
+    REVOKE TEMPORARY ON DATABASE ${identifier(database)} FROM PUBLIC;
+    INSERT INTO writ.changed VALUES ('temporary') ON CONFLICT DO NOTHING;
+  END IF;
+  IF EXISTS (SELECT FROM pg_namespace n, aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) a
+    WHERE n.nspname = 'public' AND a.grantee = 0 AND a.privilege_type = 'CREATE')
+  THEN
+    REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+    INSERT INTO writ.changed VALUES ('create') ON CONFLICT DO NOTHING;
+  END IF;
+END $writ$;`;
+}

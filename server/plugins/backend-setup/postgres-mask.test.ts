@@ -1,0 +1,104 @@
+import assert from 'node:assert/strict';
+import { create } from '@bufbuild/protobuf';
+import type pg from 'pg';
+import { ColumnsSchema } from '../../../proto/gen/writ/resource/v1/resource_pb.ts';
+import { onEachPostgres } from '../../../test/fixtures/each-postgres.ts';
+import {
+  connectAs,
+  openSession,
+  planShop,
+  readCatalog,
+  SHOP,
+  SHOP_READER,
+  SHOP_SQL,
+  setUpShop,
+  shopClasses,
+  shopGrant,
+} from '../../../test/fixtures/shop-database.ts';
+
+onEachPostgres('maskColumn', (server) => {
+  before(async () => {
+    await server().exec(SHOP_SQL);
+  });
+  afterEach(async () => {
+    const [there] = await server().exec("select to_regnamespace('writ') is not null as it");
+    if (there?.it === true) await undo();
+  });
+  const undo = async () => server().exec((await planShop(server(), [])).undoSql);
+
+  it('shows the masks that the classes name, in the types of the columns', async () => {
+    await setUpShop(server(), [SHOP_READER]);
+    await using session = await openSession(server(), SHOP_READER);
+    const masked = await session.query('select * from customers order by id');
+    assert.deepEqual(masked.rows[0], {
+      id: 1,
+      name: 'Ada',
+      ssn: '*******8726',
+      email: 'a***@example.com',
+      card: null,
+      api_key: '***',
+      born: new Date(1815, 0, 1),
+      seen: new Date('2024-01-01T00:00:00Z'),
+      notes: null,
+    });
+    await using owner = await connectAs(server(), server());
+    const raw = await owner.query('select * from public.customers');
+    const types = (result: typeof raw) =>
+      result.fields.map(({ name, dataTypeID, dataTypeModifier }) => [
+        name,
+        dataTypeID,
+        dataTypeModifier,
+      ]);
+    assert.deepEqual(types(masked), types(raw));
+  });
+
+  it('masks every type under every mask without an error', async () => {
+    await server().exec(ALL_TYPES_SQL);
+    const [table] = (await readCatalog(server())).tables.filter(({ name }) => name === 'all_types');
+    for (const { name: className } of shopClasses) {
+      const columns = Object.fromEntries(
+        (table?.columns ?? []).map(({ name }) => [name, className]),
+      );
+      const classified = create(ColumnsSchema, {
+        name: 'all',
+        backend: SHOP,
+        tables: [{ table: 'public.all_types', columns }],
+      });
+      const grant = shopGrant('types', { select: ['public.all_types'], statements: ['read'] });
+      await setUpShop(server(), [grant], { columns: [classified] });
+      await using session = await openSession(server(), grant);
+      const masked = await session.query('select * from all_types');
+      await using owner = await connectAs(server(), server());
+      const raw = await owner.query('select * from public.all_types');
+      assert.deepEqual(
+        masked.fields.map(({ dataTypeID, dataTypeModifier }) => [dataTypeID, dataTypeModifier]),
+        raw.fields.map(({ dataTypeID, dataTypeModifier }) => [dataTypeID, dataTypeModifier]),
+        className,
+      );
+      assert.ok(!JSON.stringify(masked.rows).includes('secret'), className);
+      const binary: object = { text: 'select * from all_types', binary: true };
+      await session.query(binary as pg.QueryConfig);
+    }
+    await undo();
+    await server().exec(
+      'drop table public.all_types; drop domain public.never_null; drop type public.mood',
+    );
+  });
+});
+
+/** The ends of each type's range, and what is easily forgotten. */
+const ALL_TYPES_SQL = `
+  create type public.mood as enum ('secret', 'ok');
+  create domain public.never_null as text not null check (value <> '');
+  create table public.all_types (
+    t text, v varchar, v3 varchar(3), c char, c20 char(20), b bool, i2 int2, i4 int4, i8 int8, n numeric, n2 numeric(10,2),
+    f4 real, f8 double precision, d date, ts timestamp, ts3 timestamp(3), tz timestamptz, tz0 timestamptz(0), ti time, itv interval,
+    u uuid, j json, jb jsonb, x xml, by bytea, ip inet, m money, p point, ta text[], ia int[], e public.mood, nn public.never_null,
+    r int4range, ch "char", nm name, bit3 bit(3), tsv tsvector);
+  insert into public.all_types (nn) values ('secret never null');
+  insert into public.all_types (t, v, v3, c, c20, d, ts, ts3, tz, tz0, e, nn, ta, j) values
+    ('', '', '', '', '', '-infinity', '-infinity', '-infinity', '-infinity', '-infinity', 'secret', 's', '{secret}', '"secret"'),
+    ('a secret@b@example.org', '@secret', '@@@', '@', 'x@y', 'infinity', 'infinity', 'infinity', 'infinity', 'infinity', 'ok', 's', '{}', 'null'),
+    ('äöüsecret@ß', 'ééééééééé', 'äöü', 'ä', 'a very secret value', '4714-11-24 BC', '4714-11-24 00:00:00 BC', '4714-11-24 00:00:00 BC', '4714-11-24 00:00:00+00 BC', '4714-11-24 00:00:00+00 BC', null, 's', null, null),
+    (repeat('x', 100000), 'y', 'z', 'w', 'v', '5874897-12-31', '294276-12-31 23:59:59.999999', '294276-12-31 23:59:59', '294276-12-31 23:59:59.999999+00', '294276-12-31 23:59:59+00', null, 's', null, null),
+    (null, null, null, null, null, '0044-03-15 BC', '0001-01-01 00:00:00 BC', '0001-12-31 23:59:59.999', '0001-01-01 00:00:00+00 BC', '2000-02-29 12:00:00+14', null, 's', null, null);`;

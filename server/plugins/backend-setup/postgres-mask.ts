@@ -1,0 +1,91 @@
+/**
+ * The expression that stands in a view in place of a classified column. It is made of built-in
+ * functions alone, never raises (an error message would show the value, threats P4), and has the
+ * column's own type, so that a client's driver parses the result as before.
+ */
+import type { CatalogColumn } from '../../../proto/gen/writ/admin/v1/admin_pb.ts';
+import { Mask } from '../../../proto/gen/writ/resource/v1/resource_pb.ts';
+import { identifier, qualified } from './postgres-quote.ts';
+
+/** How one column is shown. */
+export interface MaskedColumn {
+  readonly expression: string;
+  /** Whether the view's owner must be able to read the column. */
+  readonly readsColumn: boolean;
+  /** False where the mask has no form for the column's type, so that NULL stands in its place. */
+  readonly fits: boolean;
+}
+
+const TEXT_TYPE = /^(text|character varying(\(\d{1,8}\))?|bpchar|character\(\d{1,8}\))$/;
+const DATE_TYPE = /^date$/;
+const TIMESTAMP_TYPE = /^timestamp(\(\d\))? (with|without) time zone$/;
+
+/** Shorter values show no character at all, so that at least half of a value stays hidden. */
+const SHORTEST_FOR_LAST4 = 8;
+
+/** @param table whose column it is; the expression reads it under the alias `t` */
+export function maskColumn(
+  table: { readonly schema: string; readonly name: string },
+  column: CatalogColumn,
+  mask: Mask,
+): MaskedColumn {
+  const value = `t.${identifier(column.name)}`;
+  const expression = expressionFor(mask, value, column.type);
+  if (expression !== undefined) {
+    return { expression, readsColumn: expression.includes(value), fits: true };
+  }
+  // A field of a NULL row is a NULL of the column's type: no cast, so no domain constraint is checked.
+  return {
+    expression: `(NULL::${qualified(table)}).${identifier(column.name)}`,
+    readsColumn: false,
+    fits: mask === Mask.NULL || mask === Mask.FULL,
+  };
+}
+
+function expressionFor(mask: Mask, value: string, type: string): string | undefined {
+  if (mask === Mask.YEAR) return yearOf(value, type);
+  if (!TEXT_TYPE.test(type)) return undefined;
+  // An explicit cast cuts what is too long; it does not raise.
+  switch (mask) {
+    case Mask.FULL:
+      return `'***'::${type}`;
+    case Mask.LAST4:
+      return `(${lastFour(`${value}::text`)})::${type}`;
+    case Mask.EMAIL:
+      return `(${emailOf(`${value}::text`)})::${type}`;
+    default:
+      return undefined;
+  }
+}
+
+function lastFour(text: string): string {
+  return (
+    `CASE WHEN length(${text}) >= ${SHORTEST_FOR_LAST4}` +
+    ` THEN repeat('*', length(${text}) - 4) || right(${text}, 4)` +
+    ` ELSE repeat('*', length(${text})) END`
+  );
+}
+
+function emailOf(text: string): string {
+  return (
+    `CASE WHEN position('@' in ${text}) > 1` +
+    ` THEN left(${text}, 1) || '***@' || split_part(${text}, '@', -1)` +
+    ` WHEN ${text} IS NOT NULL THEN '***' END`
+  );
+}
+
+/** Bounds keep out infinity and the first, partial year of each type's range: both would raise. */
+function yearOf(value: string, type: string): string | undefined {
+  if (DATE_TYPE.test(type)) {
+    return (
+      `CASE WHEN ${value} BETWEEN date '4713-01-01 BC' AND date '5874897-12-31'` +
+      ` THEN make_date(extract(year FROM ${value})::int, 1, 1) END`
+    );
+  }
+  if (!TIMESTAMP_TYPE.test(type)) return undefined;
+  const zoned = type.endsWith('with time zone');
+  const first = `${zoned ? 'timestamptz' : 'timestamp'} '4713-01-02 00:00:00 BC'`;
+  // The zone is named: a client's own TimeZone would move the border of the year.
+  const year = `date_trunc('year', ${value}${zoned ? ", 'UTC'" : ''})`;
+  return `(CASE WHEN ${value} >= ${first} AND isfinite(${value}) THEN ${year} END)::${type}`;
+}

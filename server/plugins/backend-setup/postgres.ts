@@ -1,0 +1,179 @@
+/**
+ * Plans the rights of a PostgreSQL backend (15 and later): the functions that a gateway's login may
+ * call, and for each grant a group role with exactly the grant's rights, reading classified columns
+ * only through masked views. A database administrator reads the plan and runs it as a superuser, by
+ * psql -v ON_ERROR_STOP=1 or any driver; the server itself never does.
+ *
+ * Views are no security barrier: they hide columns, not rows, and a barrier would cost indexes
+ * (threats P7). Their owner is a role per grant without BYPASSRLS, so row security holds (P8). Role
+ * names are hashes and carry no comment (P13).
+ */
+import type { Catalog } from '../../../proto/gen/writ/admin/v1/admin_pb.ts';
+import type { BackendSetup, BackendSetupPlan, BackendSetupRequest } from './backend-setup.ts';
+import { postconditions, preconditions, publicRights } from './postgres-checks.ts';
+import { classify, indexTables } from './postgres-classes.ts';
+import { FUNCTIONS_SQL, GATEWAY_FUNCTIONS, TABLES_SQL } from './postgres-functions.ts';
+import { type GrantPlan, planGrant } from './postgres-grant.ts';
+import { comment, identifier, literal } from './postgres-quote.ts';
+import { undoSql } from './postgres-undo.ts';
+
+const OLDEST_VERSION = 150_000;
+
+/** The BackendSetup for PostgreSQL. */
+export function postgresBackendSetup(): BackendSetup {
+  return { type: 'postgres', plan };
+}
+
+function plan(request: BackendSetupRequest): BackendSetupPlan {
+  const { backend, catalog } = request;
+  if (backend.type.case !== 'postgres') throw new Error(`${backend.name} is no PostgreSQL backend`);
+  const settings = backend.type.value;
+  const warnings = new Set<string>();
+  const warn = (text: string) => warnings.add(text);
+  if (catalog.serverVersion < OLDEST_VERSION)
+    warn('PostgreSQL 15 is the oldest that Writ supports');
+  if (catalog.database !== settings.database) {
+    warn(`the catalog is of database ${catalog.database}, the backend names ${settings.database}`);
+  }
+  const tables = indexTables(catalog);
+  const classified = classify({ ...request, backend: backend.name, tables }, warn);
+  const grants: GrantPlan[] = [];
+  for (const grant of request.grants) {
+    if (grant.backend !== backend.name || grant.rights.case !== 'postgres') continue;
+    const context = { database: catalog.database, tables, classified, warn };
+    grants.push(planGrant(grant, grant.rights.value, context));
+  }
+  warn(
+    'PUBLIC loses the right to temporary tables in this database; the undo script gives it back',
+  );
+  if (!catalog.loginExists) {
+    warn(
+      `set the password of ${settings.loginUser} once the plan has run; nobody can use it before`,
+    );
+  }
+  const direct = grants.flatMap((grant) => grant.direct);
+  const sql = [
+    ...heading(`Sets up Writ for backend ${backend.name}.`, catalog),
+    preconditions(catalog.database, settings.loginUser),
+    rolesSql(settings.loginUser),
+    'CREATE SCHEMA IF NOT EXISTS writ;',
+    'REVOKE ALL ON SCHEMA writ FROM PUBLIC;',
+    'GRANT USAGE ON SCHEMA writ TO writ_admin;',
+    TABLES_SQL,
+    loginMadeHere(settings.loginUser),
+    FUNCTIONS_SQL,
+    loginRights(settings.loginUser, catalog.database),
+    publicRights(catalog.database),
+    takeBack(grants),
+    ...grants.map(grantRoles),
+    ...grants.map((grant) => grant.sql),
+    postconditions({ tables, classified, direct }),
+    'COMMIT;',
+    '',
+  ].join('\n');
+  const undo = [
+    ...heading(`Takes Writ out of backend ${backend.name}; ends its sessions.`, catalog),
+    undoSql(catalog.database, settings.loginUser),
+    'COMMIT;',
+    '',
+  ].join('\n');
+  return { sql, undoSql: undo, warnings: [...warnings] };
+}
+
+function heading(purpose: string, catalog: Catalog): string[] {
+  return [
+    comment(purpose),
+    comment(
+      `For database ${catalog.database}; run as a superuser: psql -v ON_ERROR_STOP=1 -f FILE`,
+    ),
+    'BEGIN;',
+    // Names of built-ins mean the built-ins, whatever others have created in this database.
+    'SET LOCAL search_path = pg_catalog, pg_temp;',
+    'SET LOCAL client_min_messages = warning;',
+    "SET LOCAL lock_timeout = '10s';",
+  ];
+}
+
+function rolesSql(login: string): string {
+  return `DO $writ$
+BEGIN
+  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'writ_admin') THEN
+    CREATE ROLE writ_admin;
+  END IF;
+  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = ${literal(login)}) THEN
+    CREATE ROLE ${identifier(login)} NOLOGIN;
+    PERFORM set_config('writ.login_made', 'yes', true);
+  END IF;
+END $writ$;
+ALTER ROLE writ_admin NOLOGIN NOSUPERUSER CREATEROLE NOCREATEDB NOREPLICATION NOBYPASSRLS PASSWORD NULL;
+GRANT pg_signal_backend TO writ_admin;
+${comment(`A new ${login} cannot log in. In psql: ALTER ROLE ${identifier(login)} LOGIN; then \\password ${login}`)}`;
+}
+
+/** Told to the undo script, which drops the login only if the plan made it. */
+function loginMadeHere(login: string): string {
+  return `INSERT INTO writ.changed SELECT 'login ' || ${literal(login)}
+  WHERE current_setting('writ.login_made', true) = 'yes' ON CONFLICT DO NOTHING;`;
+}
+
+function loginRights(login: string, database: string): string {
+  const user = identifier(login);
+  return `DO $writ$
+DECLARE
+  former regrole;
+BEGIN
+  FOR former IN SELECT a.grantee FROM pg_namespace n, aclexplode(n.nspacl) a
+    WHERE n.nspname = 'writ' AND a.grantee NOT IN (0, n.nspowner, 'writ_admin'::regrole)
+  LOOP
+    EXECUTE format('REVOKE ALL ON ALL FUNCTIONS IN SCHEMA writ FROM %s', former);
+    EXECUTE format('REVOKE ALL ON SCHEMA writ FROM %s', former);
+  END LOOP;
+  IF NOT has_database_privilege(${literal(login)}, current_database(), 'CONNECT') THEN
+    GRANT CONNECT ON DATABASE ${identifier(database)} TO ${user};
+    INSERT INTO writ.changed VALUES ('connect') ON CONFLICT DO NOTHING;
+  END IF;
+END $writ$;
+GRANT USAGE ON SCHEMA writ TO ${user};
+${GATEWAY_FUNCTIONS.map((signature) => `GRANT EXECUTE ON FUNCTION ${signature} TO ${user};`).join('\n')}`;
+}
+
+/** What former runs gave goes first, so that a grant that shrank or went leaves nothing behind. */
+function takeBack(grants: readonly GrantPlan[]): string {
+  const kept = grants.flatMap(({ groupRole, viewOwner }) => [groupRole, viewOwner]);
+  const list = kept.map(literal).join(', ');
+  return `DO $writ$
+DECLARE
+  former name;
+BEGIN
+  FOR former IN SELECT r.rolname FROM pg_roles r
+    WHERE r.rolname IN (SELECT name FROM writ.grant_group UNION SELECT view_owner FROM writ.grant_group)
+      OR r.rolname = ANY (ARRAY[${list}]::name[])
+  LOOP
+    EXECUTE format('DROP OWNED BY %I', former);
+    IF former <> ALL (ARRAY[${list}]::name[]) THEN
+      EXECUTE format('DROP ROLE %I', former);
+    END IF;
+  END LOOP;
+  DELETE FROM writ.grant_group;
+END $writ$;`;
+}
+
+function grantRoles({ groupRole, viewOwner }: GrantPlan): string {
+  const roles = [groupRole, viewOwner].map(
+    (role) => `DO $writ$
+BEGIN
+  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = ${literal(role)}) THEN
+    CREATE ROLE ${role};
+  END IF;
+END $writ$;
+ALTER ROLE ${role} NOLOGIN NOSUPERUSER NOCREATEROLE NOCREATEDB NOREPLICATION NOBYPASSRLS PASSWORD NULL;`,
+  );
+  // Before 16 CREATEROLE itself gives memberships, and ADMIN would bring the group's rights with it.
+  const admin = `DO $writ$
+BEGIN
+  IF current_setting('server_version_num')::int >= 160000 THEN
+    EXECUTE 'GRANT ${groupRole} TO writ_admin WITH ADMIN TRUE, INHERIT FALSE, SET FALSE';
+  END IF;
+END $writ$;`;
+  return [...roles, admin].join('\n');
+}

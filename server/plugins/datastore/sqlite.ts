@@ -1,0 +1,240 @@
+/**
+ * Datastore `sqlite`, through libsql. Traps it holds off: a value of a type that libsql does not know
+ * aborts the process, text ends at NUL when read back, `get` and `all` give blobs as different types,
+ * and two transactions on one connection collide.
+ */
+import { closeSync, openSync } from 'node:fs';
+import Database from 'libsql';
+import { Fault } from '../../../runtime/fault.ts';
+import type { Datastore, Row, SqlValue, Transaction } from './datastore.ts';
+import { MIGRATIONS, type Migration } from './migrations.ts';
+
+/** Only a backup or a stray sqlite3 shell competes; waiting stops the whole process. */
+const BUSY_TIMEOUT_MS = 1000;
+const MAXIMUM_CACHED_STATEMENTS = 300;
+
+/**
+ * Opens the store and brings its schema up to date.
+ * @param file a path, made with mode 0600 if it is not there, or `:memory:`
+ * @throws Fault STATE_UNUSABLE if its schema is newer than this program, or it is no store of ours
+ */
+export async function openSqlite(file: string): Promise<Datastore> {
+  if (file === ':memory:') {
+    const only = new Connection(file);
+    migrate(only, MIGRATIONS);
+    return new SqliteStore(only, only);
+  }
+  try {
+    closeSync(openSync(file, 'a', 0o600));
+    const writer = new Connection(file);
+    migrate(writer, MIGRATIONS);
+    return new SqliteStore(writer, new Connection(file));
+  } catch (error) {
+    if (error instanceof Fault && error.code === 'STATE_UNUSABLE') throw error;
+    throw new Fault('STATE_UNUSABLE', `the store ${file} cannot be opened`, { cause: error });
+  }
+}
+
+class SqliteStore implements Datastore {
+  readonly #writer: Connection;
+  readonly #reader: Connection;
+  #queue: Promise<unknown> = Promise.resolve();
+  #closed = false;
+
+  constructor(writer: Connection, reader: Connection) {
+    this.#writer = writer;
+    this.#reader = reader;
+  }
+
+  async get(sql: string, ...parameters: readonly SqlValue[]): Promise<Row | undefined> {
+    const rows = await this.all(sql, ...parameters);
+    return rows[0];
+  }
+
+  all(sql: string, ...parameters: readonly SqlValue[]): Promise<Row[]> {
+    const read = async () => this.#live(this.#reader).all(sql, parameters);
+    // With one connection a read in the middle of a transaction would see what is not committed.
+    return this.#reader === this.#writer ? this.#inTurn(read) : read();
+  }
+
+  transaction<T>(work: (tx: Transaction) => Promise<T>): Promise<T> {
+    return this.#inTurn(async () => {
+      const tx = new SqliteTransaction(this.#live(this.#writer));
+      const result = await this.#commit(tx, work);
+      // Still in this transaction's turn, so that what they feed sees changes in the order of commits.
+      for (const then of tx.afterCommits) then();
+      return result;
+    });
+  }
+
+  async #commit<T>(tx: SqliteTransaction, work: (tx: Transaction) => Promise<T>): Promise<T> {
+    this.#writer.exec('begin immediate');
+    try {
+      const result = await work(tx);
+      this.#writer.exec('commit');
+      return result;
+    } catch (error) {
+      this.#writer.rollBack();
+      throw error;
+    } finally {
+      tx.end();
+    }
+  }
+
+  #inTurn<T>(act: () => Promise<T>): Promise<T> {
+    const turn = this.#queue.then(act);
+    this.#queue = turn.catch(() => undefined);
+    return turn;
+  }
+
+  #live(connection: Connection): Connection {
+    if (this.#closed) throw new Fault('STORE_UNAVAILABLE', 'the store is closed');
+    return connection;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#inTurn(async () => {
+      if (this.#closed) return;
+      this.#closed = true;
+      if (this.#reader !== this.#writer) this.#reader.close();
+      this.#writer.close();
+    });
+  }
+}
+
+class SqliteTransaction implements Transaction {
+  readonly #connection: Connection;
+  readonly afterCommits: (() => void)[] = [];
+  #open = true;
+
+  constructor(connection: Connection) {
+    this.#connection = connection;
+  }
+
+  async get(sql: string, ...parameters: readonly SqlValue[]): Promise<Row | undefined> {
+    return this.#live().all(sql, parameters)[0];
+  }
+
+  async all(sql: string, ...parameters: readonly SqlValue[]): Promise<Row[]> {
+    return this.#live().all(sql, parameters);
+  }
+
+  async run(sql: string, ...parameters: readonly SqlValue[]): Promise<number> {
+    return this.#live().run(sql, parameters);
+  }
+
+  afterCommit(then: () => void): void {
+    this.#live();
+    this.afterCommits.push(then);
+  }
+
+  end(): void {
+    this.#open = false;
+  }
+
+  #live(): Connection {
+    if (!this.#open) throw new Error('a transaction was used after its end');
+    return this.#connection;
+  }
+}
+
+class Connection {
+  readonly #database: Database.Database;
+  readonly #statements = new Map<string, Database.Statement>();
+
+  constructor(file: string) {
+    this.#database = new Database(file, { timeout: BUSY_TIMEOUT_MS });
+    this.#database.pragma('journal_mode = wal');
+    this.#database.pragma('synchronous = full');
+    this.#database.pragma('foreign_keys = on');
+  }
+
+  exec(sql: string): void {
+    storeErrors(() => this.#database.exec(sql));
+  }
+
+  run(sql: string, parameters: readonly SqlValue[]): number {
+    return storeErrors(() => this.#prepare(sql).run(parameters.map(bindable)).changes);
+  }
+
+  all(sql: string, parameters: readonly SqlValue[]): Row[] {
+    // A single blob as the only argument would be taken for the list of parameters: always pass the list.
+    return storeErrors(() => this.#prepare(sql).all(parameters.map(bindable)).map(readable));
+  }
+
+  /** Leaves no transaction open; SQLite itself has already rolled back after some failures. */
+  rollBack(): void {
+    if (this.#database.inTransaction) this.exec('rollback');
+  }
+
+  close(): void {
+    this.#statements.clear();
+    this.#database.close();
+  }
+
+  #prepare(sql: string): Database.Statement {
+    const known = this.#statements.get(sql);
+    if (known !== undefined) return known;
+    if (this.#statements.size >= MAXIMUM_CACHED_STATEMENTS) this.#statements.clear();
+    const statement = this.#database.prepare(sql);
+    this.#statements.set(sql, statement);
+    return statement;
+  }
+}
+
+function migrate(connection: Connection, migrations: readonly Migration[]): void {
+  const version = Number(connection.all('pragma user_version', [])[0]?.user_version);
+  const newest = migrations.at(-1)?.version ?? 0;
+  if (version > newest) {
+    throw new Fault(
+      'STATE_UNUSABLE',
+      `the store has schema version ${version}, this program knows ${newest}: run the newer program`,
+    );
+  }
+  for (const migration of migrations.filter((one) => one.version > version)) {
+    connection.exec('begin immediate');
+    try {
+      connection.exec(migration.sql);
+      connection.exec(`pragma user_version = ${migration.version}`);
+      connection.exec('commit');
+    } catch (error) {
+      connection.rollBack();
+      throw error;
+    }
+  }
+}
+
+/** Whole numbers go as integers: libsql would bind every JS number as a REAL. */
+function bindable(value: SqlValue): SqlValue {
+  if (value === null || typeof value === 'bigint' || value instanceof Uint8Array) return value;
+  if (typeof value === 'number') return Number.isSafeInteger(value) ? BigInt(value) : value;
+  if (typeof value !== 'string') throw new TypeError(`a ${typeof value} cannot stand in a row`);
+  if (value.includes('\0')) throw new Fault('INVALID_ARGUMENT', 'text must not hold a NUL');
+  return value;
+}
+
+function readable(row: unknown): Row {
+  const columns = Object.entries(row as Record<string, SqlValue | ArrayBuffer>);
+  return Object.fromEntries(
+    columns.map(([name, value]) => [
+      name,
+      value instanceof ArrayBuffer ? new Uint8Array(value) : value,
+    ]),
+  );
+}
+
+/** A wrong statement or a broken constraint is a bug of ours; everything else is the store's failure. */
+const OUR_BUGS = /^SQLITE_(ERROR|CONSTRAINT|MISMATCH|MISUSE|RANGE)/;
+
+function storeErrors<T>(act: () => T): T {
+  try {
+    return act();
+  } catch (error) {
+    if (error instanceof Fault || error instanceof TypeError) throw error;
+    const code = error instanceof Error && 'code' in error ? String(error.code) : '';
+    if (OUR_BUGS.test(code)) throw error;
+    throw new Fault('STORE_UNAVAILABLE', 'the store cannot be read or written now', {
+      cause: error,
+    });
+  }
+}

@@ -1,0 +1,250 @@
+import assert from 'node:assert/strict';
+import { create, type MessageInitShape } from '@bufbuild/protobuf';
+import {
+  type EntryMask,
+  EntryMaskSchema,
+  EntrySchema,
+} from '../../proto/gen/spire/api/types/entry_pb.ts';
+import {
+  type EntryInit,
+  entryInit,
+  OPERATOR,
+  RegistryWorld,
+  TD,
+} from '../../test/fixtures/registry-world.ts';
+import { Entries } from './entries.ts';
+import { EntryIndex } from './entry-index.ts';
+
+describe('Entries', () => {
+  let world: RegistryWorld;
+  beforeEach(async () => {
+    world = await RegistryWorld.open();
+  });
+  afterEach(() => world[Symbol.asyncDispose]());
+
+  const create1 = (init: EntryInit) => world.createEntry(init);
+  const update = (init: EntryInit, mask?: Partial<EntryMask>) =>
+    world.store.transaction((tx) =>
+      world.entries.update(
+        tx,
+        create(EntrySchema, init),
+        mask && create(EntryMaskSchema, mask as MessageInitShape<typeof EntryMaskSchema>),
+        { actor: OPERATOR },
+      ),
+    );
+  const remove = (id: string) =>
+    world.store.transaction((tx) => world.entries.delete(tx, id, { actor: OPERATOR }));
+
+  describe('create', () => {
+    it('gives an id, revision 0 and the time, and makes the identity record from the defaults', async () => {
+      const entry = await create1(entryInit({}));
+      assert.match(entry.id, /^[0-9a-f-]{36}$/);
+      assert.deepEqual([entry.revisionNumber, entry.createdAt], [0n, 1767225600n]);
+      const row = await world.store.get('select owner, kind, status from identities');
+      assert.deepEqual(row, { owner: 'ana@example.org', kind: 'service', status: 'active' });
+    });
+
+    it('refuses an ID without identity record where there are no defaults, and says what to set', async () => {
+      await using bare = await RegistryWorld.open({ defaults: 'none' });
+      await assert.rejects(bare.createEntry(entryInit({})), {
+        code: 'FAILED_PRECONDITION',
+        message: /registration\.defaults/,
+      });
+      assert.equal(bare.index.size, 0);
+    });
+
+    it('returns a similar entry as it stands, whatever the order of selectors and the TTL', async () => {
+      const selectors = ['unix:uid:1000', 'unix:gid:5'];
+      const first = await create1(entryInit({ selectors }));
+      const again = await world.store.transaction((tx) =>
+        world.entries.create(
+          tx,
+          entryInit({ selectors: [...selectors].reverse(), more: { x509SvidTtl: 60 } }),
+          { actor: OPERATOR },
+        ),
+      );
+      assert.deepEqual([again.isNew, again.entry], [false, first]);
+    });
+
+    it('takes a subset of the selectors for another entry', async () => {
+      const first = await create1(entryInit({ selectors: ['unix:uid:1', 'unix:gid:1'] }));
+      const other = await create1(entryInit({ selectors: ['unix:uid:1'] }));
+      assert.notEqual(other.id, first.id);
+    });
+
+    it('makes one entry out of a hundred concurrent creations', async () => {
+      const all = await Promise.all(
+        Array.from({ length: 100 }, () =>
+          world.store.transaction((tx) =>
+            world.entries.create(tx, entryInit({}), { actor: OPERATOR }),
+          ),
+        ),
+      );
+      assert.equal(all.filter(({ isNew }) => isNew).length, 1);
+    });
+
+    it('refuses an id that is taken', async () => {
+      await create1(entryInit({ more: { id: 'one' } }));
+      await assert.rejects(create1(entryInit({ path: '/other', more: { id: 'one' } })), {
+        code: 'ALREADY_EXISTS',
+      });
+    });
+
+    const refused: [string, EntryInit, string?][] = [
+      ['a SPIFFE ID under /spire', entryInit({ path: '/spire/agent/x' })],
+      ['S1: a SPIFFE ID under /writ', entryInit({ path: '/writ/gateway/a' })],
+      [
+        'another trust domain',
+        { ...entryInit({}), spiffeId: { trustDomain: 'other.org', path: '/x' } },
+      ],
+      [
+        'a trust domain with a path in it',
+        { ...entryInit({}), spiffeId: { trustDomain: `${TD}/a`, path: '/x' } },
+      ],
+      ['no SPIFFE ID', omit('spiffeId')],
+      ['an empty path', entryInit({ path: '' })],
+      ['a trailing slash', entryInit({ path: '/web/' })],
+      ['a parent segment', entryInit({ path: '/a/../b' })],
+      ['percent-encoding', entryInit({ path: '/a%20b' })],
+      ['a query', entryInit({ path: '/a?b' })],
+      ['no parent', omit('parentId')],
+      [
+        'a parent of another trust domain',
+        { ...entryInit({}), parentId: { trustDomain: 'b', path: '/x' } },
+      ],
+      ['no selectors', entryInit({ selectors: [] })],
+      [
+        'a selector type with a colon',
+        { ...entryInit({}), selectors: [{ type: 'a:b', value: 'c' }] },
+      ],
+      ['a selector without type', { ...entryInit({}), selectors: [{ type: '', value: 'c' }] }],
+      ['a selector without value', { ...entryInit({}), selectors: [{ type: 'unix', value: '' }] }],
+      ['a negative X509-SVID TTL', entryInit({ more: { x509SvidTtl: -1 } })],
+      ['a negative JWT-SVID TTL', entryInit({ more: { jwtSvidTtl: -1 } })],
+      ['a hint of 1025 bytes', entryInit({ more: { hint: 'x'.repeat(1025) } })],
+      ['an id of 256 characters', entryInit({ more: { id: 'x'.repeat(256) } })],
+      ['an id with a slash', entryInit({ more: { id: 'a/b' } })],
+      ['an empty DNS label', entryInit({ more: { dnsNames: ['a..b'] } })],
+      ['a negative end', entryInit({ more: { expiresAt: -1n } })],
+      [
+        'an unknown federated trust domain',
+        entryInit({ more: { federatesWith: ['other.org'] } }),
+        'FAILED_PRECONDITION',
+      ],
+      ['its own trust domain as a federated one', entryInit({ more: { federatesWith: [TD] } })],
+      [
+        'store_svid with two selector types',
+        entryInit({ selectors: ['a:b', 'c:d'], more: { storeSvid: true } }),
+      ],
+      ['a selector twice', entryInit({ selectors: ['a:b', 'a:b'] }), 'ALREADY_EXISTS'],
+    ];
+    for (const [what, init, code = 'INVALID_ARGUMENT'] of refused) {
+      it(`refuses ${what}`, async () => {
+        await assert.rejects(create1(init), { code });
+        assert.deepEqual(await world.store.all('select 1 from entries'), []);
+      });
+    }
+
+    it('lets reserved parents, a DNS name with a space and an id of 255 characters through', async () => {
+      const id = 'x'.repeat(255);
+      const entry = await create1(
+        entryInit({
+          parent: '/spire/server',
+          more: { id, dnsNames: ['a b'], hint: 'x'.repeat(1024) },
+        }),
+      );
+      assert.equal(entry.id, id);
+    });
+
+    it("refuses a DNS name that is a gateway's, in any case and by wildcard", async () => {
+      await world.store.transaction((tx) =>
+        tx.run(
+          `insert into gateways (id, name, backends, names, created_at_ms) values ('g', 'g', '[]', ?, 0)`,
+          JSON.stringify(['gw.example.org', '10.0.0.7']),
+        ),
+      );
+      for (const name of ['gw.example.org', 'GW.example.org', '*.example.org', '10.0.0.7'])
+        await assert.rejects(create1(entryInit({ more: { dnsNames: [name] } })), {
+          code: 'PERMISSION_DENIED',
+        });
+      assert.ok(await create1(entryInit({ more: { dnsNames: ['web.example.org'] } })));
+    });
+  });
+
+  describe('update', () => {
+    it('changes the fields of the mask alone and raises the revision', async () => {
+      const { id } = await create1(entryInit({ more: { hint: 'old', x509SvidTtl: 60 } }));
+      const entry = await update({ id, hint: 'new', x509SvidTtl: 90 }, { hint: true });
+      assert.deepEqual([entry.hint, entry.x509SvidTtl, entry.revisionNumber], ['new', 60, 1n]);
+      assert.deepEqual(world.index.get(id), entry);
+    });
+
+    it('changes every field where there is no mask, but not id and creation time', async () => {
+      const { id, createdAt } = await create1(entryInit({ more: { hint: 'old' } }));
+      const entry = await update({ ...entryInit({ path: '/other' }), id, createdAt: 5n });
+      assert.deepEqual(
+        [entry.hint, entry.createdAt, entry.spiffeId?.path],
+        ['', createdAt, '/other'],
+      );
+    });
+
+    it('answers NOT_FOUND for an unknown id, ALREADY_EXISTS for what would be similar', async () => {
+      await create1(entryInit({}));
+      const { id } = await create1(entryInit({ path: '/b' }));
+      await assert.rejects(update({ ...entryInit({}), id: 'nope' }), { code: 'NOT_FOUND' });
+      await assert.rejects(update({ ...entryInit({}), id }), { code: 'ALREADY_EXISTS' });
+    });
+
+    it('ends sessions if it changes who gets the SPIFFE ID, and only then', async () => {
+      const { id } = await create1(entryInit({}));
+      await update({ id, hint: 'x' }, { hint: true });
+      assert.deepEqual(await world.revoked(), []);
+      await update({ id, selectors: [{ type: 'unix', value: 'uid:0' }] }, { selectors: true });
+      assert.deepEqual(await world.revoked(), [`entryId ${id} entry.update`]);
+    });
+
+    it('ends sessions if it sets an end that has passed', async () => {
+      const { id } = await create1(entryInit({}));
+      await update({ id, expiresAt: 1n }, { expiresAt: true });
+      assert.deepEqual(await world.revoked(), [`entryId ${id} entry.update`]);
+    });
+
+    it("S1: leaves a gateway's entry to the server", async () => {
+      const reserved = entryInit({ path: '/writ/gateway/a' });
+      const { id } = await world.createEntry(reserved, { allowReserved: true });
+      await assert.rejects(update({ id, hint: 'x' }, { hint: true }), { code: 'INVALID_ARGUMENT' });
+    });
+  });
+
+  describe('delete', () => {
+    it('takes the entry away and ends its sessions, with an event that names the operator', async () => {
+      const { id } = await create1(entryInit({}));
+      assert.equal(await remove(id), true);
+      assert.deepEqual([world.index.size, await remove(id)], [0, false]);
+      assert.deepEqual(await world.revoked(), [`entryId ${id} entry.delete`]);
+      const event = (await world.events()).at(-1);
+      assert.deepEqual(
+        [event?.type, event?.entryId, event?.actor?.uid, event?.actor?.executable],
+        ['entry.deleted', id, 7, '/bin/op'],
+      );
+    });
+  });
+
+  it('shows in the index what is committed, and after a restart the same', async () => {
+    const kept = await create1(entryInit({}));
+    const broken = world.store.transaction(async (tx) => {
+      await world.entries.create(tx, entryInit({ path: '/lost' }), { actor: OPERATOR });
+      throw new Error('no');
+    });
+    await assert.rejects(broken);
+    assert.equal(world.index.size, 1);
+    const index = new EntryIndex(`spiffe://${TD}/spire/server`);
+    await new Entries({ ...world, trustDomain: TD, index }).load();
+    assert.deepEqual([...index.after('')], [kept]);
+  });
+});
+
+function omit(field: 'spiffeId' | 'parentId'): EntryInit {
+  const { [field]: _, ...rest } = entryInit({});
+  return rest;
+}

@@ -1,0 +1,85 @@
+import type { Clock } from '../../runtime/clock.ts';
+import type { Logger } from '../../runtime/log.ts';
+import type { Datastore, Transaction } from '../plugins/datastore/datastore.ts';
+import type { Entries } from './entries.ts';
+import type { EntryIndex } from './entry-index.ts';
+import type { Identities } from './identities.ts';
+import type { RegistryChanges } from './registry-changes.ts';
+
+const LOOK_MS = 250;
+const HOUSEKEEPING_MS = 60_000;
+const RETRY_MS = 1000;
+
+export interface ExpiryOptions {
+  readonly store: Datastore;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly index: EntryIndex;
+  readonly entries: Entries;
+  readonly identities: Identities;
+  readonly changes: RegistryChanges;
+  /** Drops what else has expired and that nothing waits for. */
+  housekeep(tx: Transaction, now: Date): Promise<void>;
+}
+
+/**
+ * Acts at the second in which an entry or identity expires: its sessions end and its agents hear of
+ * it. (That nothing is issued any more needs no timer.) What expired while the server was down is
+ * caught up with, from the last sweep in the store on.
+ */
+export class Expiry implements AsyncDisposable {
+  readonly #options: ExpiryOptions;
+  readonly #stop = new AbortController();
+  readonly #running: Promise<void>;
+
+  constructor(options: ExpiryOptions) {
+    this.#options = options;
+    this.#running = this.#run();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort();
+    await this.#running;
+  }
+
+  async #run(): Promise<void> {
+    const { clock, log, index } = this.#options;
+    const { signal } = this.#stop;
+    let swept = new Date(0);
+    let housekeepMs = 0;
+    while (!signal.aborted) {
+      try {
+        const now = clock.now();
+        if (now.getTime() >= Math.min(index.nextExpiryMs(swept), housekeepMs)) {
+          await this.sweep(now);
+          swept = now;
+          housekeepMs = now.getTime() + HOUSEKEEPING_MS;
+        }
+        const leftMs = index.nextExpiryMs(swept) - clock.now().getTime();
+        await clock.wait(Math.min(Math.max(leftMs, 1), LOOK_MS), signal);
+      } catch (error) {
+        if (signal.aborted) return;
+        log.error({ err: error }, 'expired entries and identities could not be swept');
+        await clock.wait(RETRY_MS, signal).catch(() => undefined);
+      }
+    }
+  }
+
+  /** Does what is due at `now`. */
+  async sweep(now: Date): Promise<void> {
+    const { store, entries, identities, changes, housekeep } = this.#options;
+    await store.transaction(async (tx) => {
+      const row = await tx.get(`select value from meta where key = 'expiry_swept_ms'`);
+      const swept = new Date(Number(row?.value ?? 0));
+      await entries.expire(tx, now);
+      if (now > swept) await identities.expire(tx, swept, now);
+      await housekeep(tx, now);
+      await changes.prune(tx);
+      await tx.run(
+        `insert into meta (key, value) values ('expiry_swept_ms', ?)
+         on conflict (key) do update set value = excluded.value`,
+        String(Math.max(now.getTime(), swept.getTime())),
+      );
+    });
+  }
+}
