@@ -1,0 +1,190 @@
+/** SPIFFE's Workload API: X.509 and JWT profiles. What it does not offer answers UNIMPLEMENTED. */
+import { createHash } from 'node:crypto';
+import {
+  create,
+  type DescMessage,
+  type JsonObject,
+  type MessageInitShape,
+  toBinary,
+} from '@bufbuild/protobuf';
+import { type Bundle, bundleToJwks, bundleToX509Der } from '../../identity/bundle.ts';
+import { verifyJwtSvid } from '../../identity/jwt-svid.ts';
+import { SpiffeId } from '../../identity/spiffe-id.ts';
+import {
+  JWTBundlesResponseSchema,
+  type JWTSVIDRequest,
+  type SpiffeWorkloadAPI,
+  type ValidateJWTSVIDRequest,
+  X509BundlesResponseSchema,
+  X509SVIDResponseSchema,
+} from '../../proto/gen/spiffe/workload/workload_pb.ts';
+import type { Clock } from '../../runtime/clock.ts';
+import { Fault } from '../../runtime/fault.ts';
+import type { Call, Implementation } from '../../runtime/grpc-server.ts';
+import type { CacheState, Identity, SvidCache } from '../svid/cache.ts';
+import { withoutRepeatedHints } from '../svid/entry.ts';
+import type { JwtCache } from '../svid/jwt-cache.ts';
+
+const MAXIMUM_AUDIENCES = 32;
+const MAXIMUM_AUDIENCE_LENGTH = 1024;
+
+/** Who is on the other side of a call. */
+export interface WorkloadPeer {
+  /** What it holds now (`type:value`), read anew each time. @throws Fault if it has gone */
+  selectors(): Promise<ReadonlySet<string>>;
+  /** Counts one more stream, until what it returns is called. @throws Fault if there are too many */
+  enterStream(): () => void;
+}
+
+export interface WorkloadServiceOptions {
+  readonly cache: SvidCache;
+  readonly jwts: JwtCache;
+  readonly clock: Clock;
+}
+
+type Service = Implementation<typeof SpiffeWorkloadAPI, WorkloadPeer>;
+
+export function workloadService(options: WorkloadServiceOptions): Partial<Service> {
+  const { cache, clock } = options;
+  return {
+    fetchX509SVID: (_request, call) =>
+      fullStates(cache, call, X509SVIDResponseSchema, (state, identities) =>
+        x509Response(state.bundle, identities, clock.now()),
+      ),
+    fetchX509Bundles: (_request, call) =>
+      fullStates(cache, call, X509BundlesResponseSchema, ({ bundle }) => ({
+        bundles: { [domainId(bundle)]: bundleToX509Der(bundle) },
+      })),
+    fetchJWTBundles: (_request, call) =>
+      fullStates(cache, call, JWTBundlesResponseSchema, ({ bundle }) => ({
+        bundles: { [domainId(bundle)]: Buffer.from(bundleToJwks(bundle, 'jwt-svid')) },
+      })),
+    fetchJWTSVID: (request, call) => fetchJwts(options, request, call),
+    validateJWTSVID: (request, call) => validateJwt(options, request, call),
+  };
+}
+
+/**
+ * A stream of whole states: the first at once, then one after each change that this caller can see.
+ * Who calls is attested again before each, and the stream ends when it is no longer entitled.
+ * `compose` may answer undefined: there will be something to send, but not yet.
+ */
+async function* fullStates<S extends DescMessage>(
+  cache: SvidCache,
+  { caller, signal }: Call<WorkloadPeer>,
+  schema: S,
+  compose: (state: CacheState, identities: readonly Identity[]) => MessageInitShape<S> | undefined,
+): AsyncIterable<MessageInitShape<S>> {
+  const leave = caller.enterStream();
+  let sent = '';
+  try {
+    for await (const state of cache.state.values(signal)) {
+      const message = compose(state, entitled(cache, state, await caller.selectors()));
+      if (message === undefined) continue;
+      const digest = digestOf(toBinary(schema, create(schema, message)));
+      if (digest === sent) continue;
+      sent = digest;
+      yield message;
+    }
+  } finally {
+    leave();
+  }
+}
+
+/** The identities of a caller: at least one. @throws Fault */
+function entitled(
+  cache: SvidCache,
+  state: CacheState,
+  selectors: ReadonlySet<string>,
+): readonly Identity[] {
+  if (!state.synced) throw new Fault('UNAVAILABLE', 'the agent has not heard from its server yet');
+  const matched = cache.match(state, selectors).filter(({ lack }) => lack !== 'refused');
+  if (matched.length === 0) throw noIdentity();
+  return withoutRepeatedHints(matched);
+}
+
+function x509Response(
+  bundle: Bundle,
+  identities: readonly Identity[],
+  now: Date,
+): MessageInitShape<typeof X509SVIDResponseSchema> | undefined {
+  const svids = identities.flatMap(({ svid }) =>
+    svid === undefined || svid.notAfter <= now ? [] : svid,
+  );
+  if (svids.length > 0) {
+    return {
+      svids: svids.map((svid) => ({
+        spiffeId: String(svid.id),
+        x509Svid: Buffer.concat(svid.chain),
+        x509SvidKey: svid.privateKey.export({ type: 'pkcs8', format: 'der' }),
+        bundle: bundleToX509Der(bundle),
+        hint: svid.hint,
+      })),
+    };
+  }
+  if (identities.some(({ lack }) => lack === 'pending')) return undefined;
+  throw new Fault('UNAVAILABLE', 'no X509-SVID can be issued now');
+}
+
+async function fetchJwts(
+  { cache, jwts }: WorkloadServiceOptions,
+  { audience, spiffeId }: JWTSVIDRequest,
+  { caller }: Call<WorkloadPeer>,
+) {
+  checkAudience(audience);
+  const wanted = spiffeId === '' ? undefined : String(SpiffeId.parse(spiffeId));
+  const identities = entitled(cache, cache.state.value, await caller.selectors()).filter(
+    ({ entry }) => wanted === undefined || String(entry.spiffeId) === wanted,
+  );
+  if (identities.length === 0) throw noIdentity();
+  const svids = await Promise.all(
+    identities.map(async ({ entry }) => ({
+      spiffeId: String(entry.spiffeId),
+      svid: await jwts.get(entry, audience),
+      hint: entry.hint,
+    })),
+  );
+  return { svids };
+}
+
+async function validateJwt(
+  { cache, clock }: WorkloadServiceOptions,
+  { audience, svid }: ValidateJWTSVIDRequest,
+  { caller }: Call<WorkloadPeer>,
+) {
+  checkAudience([audience]);
+  if (svid === '') throw new Fault('INVALID_ARGUMENT', 'svid must be given');
+  await caller.selectors();
+  const { bundle, synced } = cache.state.value;
+  if (!synced) throw new Fault('UNAVAILABLE', 'the agent has not heard from its server yet');
+  const bundles = (name: string) => (name === bundle.trustDomain ? bundle : undefined);
+  const verified = verifyJwtSvid(svid, audience, bundles, clock.now());
+  return {
+    spiffeId: String(verified.id),
+    // What was read from JSON is a JsonObject.
+    claims: { ...(verified.claims as JsonObject), aud: [...verified.audience] },
+  };
+}
+
+function checkAudience(audience: readonly string[]): void {
+  if (audience.length === 0 || audience.includes('')) {
+    throw new Fault('INVALID_ARGUMENT', 'audience must be given');
+  }
+  const tooLong = audience.some((one) => one.length > MAXIMUM_AUDIENCE_LENGTH);
+  if (tooLong || audience.length > MAXIMUM_AUDIENCES) {
+    const limit = `at most ${MAXIMUM_AUDIENCES} of ${MAXIMUM_AUDIENCE_LENGTH} characters`;
+    throw new Fault('INVALID_ARGUMENT', `audience: ${limit}`);
+  }
+}
+
+function domainId(bundle: Bundle): string {
+  return String(SpiffeId.fromSegments(bundle.trustDomain));
+}
+
+function digestOf(bytes: Uint8Array): string {
+  return createHash('sha256').update(bytes).digest('base64');
+}
+
+function noIdentity(): Fault {
+  return new Fault('PERMISSION_DENIED', 'no identity issued');
+}

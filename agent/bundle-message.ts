@@ -1,0 +1,34 @@
+import { createPublicKey } from 'node:crypto';
+import { type Bundle, makeBundle, x509Authority } from '../identity/bundle.ts';
+import type { TrustDomain } from '../identity/spiffe-id.ts';
+import type { Bundle as BundleMessage } from '../proto/gen/spire/api/types/bundle_pb.ts';
+import { Fault } from '../runtime/fault.ts';
+
+/**
+ * A trust domain's bundle as its server tells it.
+ * @throws Fault `PROTOCOL_VIOLATION` if it is another trust domain's, malformed or without X.509 authority
+ */
+export function bundleFromMessage(message: BundleMessage, trustDomain: TrustDomain): Bundle {
+  if (message.trustDomain !== trustDomain) throw unusable('it is of another trust domain');
+  if (message.x509Authorities.length === 0) throw unusable('it has no X.509 authority');
+  try {
+    return makeBundle({
+      trustDomain,
+      x509: message.x509Authorities.map(({ asn1, tainted }) => x509Authority(asn1, tainted)),
+      jwt: message.jwtAuthorities.map(({ keyId, publicKey, expiresAt, tainted }) => ({
+        keyId,
+        publicKey: createPublicKey({ key: Buffer.from(publicKey), format: 'der', type: 'spki' }),
+        expiresAt: expiresAt === 0n ? undefined : new Date(Number(expiresAt) * 1000),
+        tainted,
+      })),
+      sequenceNumber: message.sequenceNumber,
+      refreshHintSeconds: Number(message.refreshHint),
+    });
+  } catch (cause) {
+    throw unusable('it is malformed', cause);
+  }
+}
+
+function unusable(why: string, cause?: unknown): Fault {
+  return new Fault('PROTOCOL_VIOLATION', `the server's bundle cannot be used: ${why}`, { cause });
+}

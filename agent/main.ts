@@ -1,0 +1,194 @@
+/** An agent: proves its node to the server, and gives this node's workloads their identities. */
+import type { Bundle } from '../identity/bundle.ts';
+import type { SpiffeId } from '../identity/spiffe-id.ts';
+import type { X509Svid } from '../identity/x509-svid.ts';
+import { Agent } from '../proto/gen/spire/api/server/agent/v1/agent_pb.ts';
+import { type Clock, systemClock } from '../runtime/clock.ts';
+import { Closers } from '../runtime/closers.ts';
+import { formatHostPort, loadConfig } from '../runtime/config.ts';
+import { Fault } from '../runtime/fault.ts';
+import { serveHealth } from '../runtime/http-endpoint.ts';
+import type { Logger } from '../runtime/log.ts';
+import { MetricsRegistry } from '../runtime/metrics.ts';
+import { Watched } from '../runtime/watched.ts';
+import { listenWorkloadApi } from './api/workload-endpoint.ts';
+import { agentDenial } from './attestation/agent-denial.ts';
+import { AgentState } from './attestation/agent-state.ts';
+import { keepRenewed } from './attestation/agent-svid.ts';
+import { obtainSvid } from './attestation/obtain-svid.ts';
+import { type AgentConfig, agentConfigSchema } from './config.ts';
+import { type AgentMetrics, agentMetrics } from './metrics.ts';
+import { workloadAttestors } from './plugins/catalog.ts';
+import { runTogether } from './run-together.ts';
+import { ServerLink } from './server-link.ts';
+import { SvidCache } from './svid/cache.ts';
+import { Issuer } from './svid/issue.ts';
+import { JwtCache } from './svid/jwt-cache.ts';
+import { mintJwtOver } from './svid/mint-jwt.ts';
+import { ServerSync } from './svid/sync.ts';
+
+export interface RunAgentOptions {
+  /** Stops the agent; `runAgent` then resolves. */
+  readonly signal: AbortSignal;
+  readonly log: Logger;
+  /** Called once, when the node is attested and its entries are here. */
+  onReady?(facts: { readonly agentId: SpiffeId; readonly health: string }): void;
+  readonly clock?: Clock;
+}
+
+/** @throws Fault `CONFIG_INVALID` with one line for each problem */
+export function loadAgentConfig(file: string): Promise<AgentConfig> {
+  return loadConfig(file, agentConfigSchema);
+}
+
+/** What the parts of a running agent share. */
+interface Context {
+  readonly config: AgentConfig;
+  readonly state: AgentState;
+  readonly metrics: AgentMetrics;
+  readonly clock: Clock;
+  readonly log: Logger;
+}
+
+/**
+ * Runs until the signal aborts.
+ * @throws Fault when the agent cannot start, or the server will have no more of it
+ */
+export async function runAgent(config: AgentConfig, options: RunAgentOptions): Promise<void> {
+  const { signal, log } = options;
+  const registry = new MetricsRegistry();
+  const state = new AgentState(config.state_dir);
+  const clock = options.clock ?? systemClock;
+  const context: Context = { config, state, metrics: agentMetrics(registry), clock, log };
+  let ready: true | string = 'not attested yet';
+
+  await state.prepare();
+  await using health = await serveHealth({
+    listen: config.health,
+    ready: () => ready,
+    metrics: registry,
+  });
+  try {
+    const { svid, bundle } = await obtainSvid({
+      server: formatHostPort(config.server),
+      trustDomain: config.trust_domain,
+      joinStringFile: config.join_string_file,
+      ...context,
+      signal,
+    });
+    ready = 'not in step with the server yet';
+    await serve(context, svid, bundle, signal, () => {
+      ready = true;
+      log.info({ agent_id: String(svid.id) }, 'agent ready');
+      options.onReady?.({ agentId: svid.id, health: health.address });
+    });
+  } catch (error) {
+    if (signal.aborted) return;
+    const denial = agentDenial(error);
+    if (denial === undefined) throw error;
+    await state.deleteSvid();
+    throw stopped(denial, error);
+  }
+}
+
+async function serve(
+  context: Context,
+  firstSvid: X509Svid,
+  firstBundle: Bundle,
+  signal: AbortSignal,
+  onReady: () => void,
+): Promise<void> {
+  const { config, state, metrics, clock, log } = context;
+  const { trust_domain: trustDomain } = config;
+  const svid = new Watched(firstSvid);
+  const bundle = new Watched(firstBundle);
+  const address = formatHostPort(config.server);
+  await using closers = new Closers();
+  const link = new ServerLink({ address, clock, svid: firstSvid, bundle: firstBundle });
+  closers.defer(() => link[Symbol.asyncDispose]());
+
+  const cache = new SvidCache({ clock, bundle: firstBundle });
+  const onMinted = () => metrics.svidsIssued.inc({ kind: 'jwt' });
+  const jwts = new JwtCache({ clock, mint: mintJwtOver(link, signal, onMinted) });
+  const onIssued = (count: number) => metrics.svidsIssued.inc({ kind: 'x509' }, count);
+  const issuer = new Issuer({ cache, link, clock, log, onIssued });
+  const sync = new ServerSync({
+    ...{ trustDomain, cache, issuer, link, clock, log },
+    onBundle: async (next) => {
+      bundle.set(next);
+      jwts.clear();
+      await state.saveBundle(next);
+      await link.replace(svid.value, next);
+    },
+    onSync: (outcome, entries) => {
+      metrics.syncs.inc({ outcome });
+      metrics.entries.set(entries);
+    },
+  });
+  const endpoint = await listenWorkloadApi({
+    ...{ path: config.workload_api, attestors: workloadAttestors({ clock }), log },
+    ...{ cache, jwts, clock },
+    onCall: (outcome) => metrics.workloadCalls.inc(outcome),
+  });
+  closers.defer(async () => await endpoint[Symbol.asyncDispose]());
+
+  await runTogether(signal, [
+    async (stop) => {
+      await postStatus(link, log, stop);
+      await sync.run(stop);
+    },
+    (stop) => sync.watch(stop),
+    async (stop) => {
+      await keepRenewed({ svid, bundle, link, state, clock, log }, stop);
+      await outlive(cache, clock, log, stop);
+    },
+    async (stop) => {
+      for await (const { notAfter } of svid.values(stop)) {
+        metrics.svidExpiry.set(notAfter.getTime() / 1000);
+      }
+    },
+    async (stop) => {
+      for await (const _ of cache.asked.values(stop)) sync.wake();
+    },
+    async (stop) => {
+      let told = false;
+      for await (const { synced } of cache.state.values(stop)) {
+        if (synced && !told) onReady();
+        told ||= synced;
+      }
+    },
+  ]);
+}
+
+/** Tells the server that the agent has started; SPIRE shows it beside the agent. */
+async function postStatus(link: ServerLink, log: Logger, signal: AbortSignal): Promise<void> {
+  try {
+    await link.call((channel) =>
+      channel.client(Agent).postStatus({ agentVersion: 'writ' }, { signal }),
+    );
+  } catch (error) {
+    log.debug({ err: error }, 'agent status not posted');
+  }
+}
+
+/** The agent's own SVID has ended with the server out of reach: it goes on until nothing is left. */
+async function outlive(
+  cache: SvidCache,
+  clock: Clock,
+  log: Logger,
+  signal: AbortSignal,
+): Promise<void> {
+  signal.throwIfAborted();
+  log.error('agent SVID has expired; serving what is left');
+  const last = cache.lastExpiry();
+  if (last !== undefined) await clock.waitUntil(last, signal);
+  throw new Fault(
+    'UNAUTHENTICATED',
+    "the agent's SVID expired while the server was out of reach; join anew with a new token",
+  );
+}
+
+function stopped(denial: string, cause: unknown): Fault {
+  const message = `the server refuses this agent: ${denial}; its SVID is deleted, join anew with a new token`;
+  return new Fault('PERMISSION_DENIED', message, { cause });
+}

@@ -1,0 +1,29 @@
+import type { MetricsRegistry } from '../runtime/metrics.ts';
+
+/** What an agent counts. */
+export function agentMetrics(registry: MetricsRegistry) {
+  return {
+    svidsIssued: registry.counter(
+      'writ_agent_svids_issued_total',
+      'SVIDs that the server issued for workloads of this agent',
+      ['kind'],
+    ),
+    syncs: registry.counter(
+      'writ_agent_syncs_total',
+      'Attempts to get in step with the server, by outcome: ok or failed',
+      ['outcome'],
+    ),
+    entries: registry.gauge('writ_agent_entries', 'Registration entries that this agent may serve'),
+    svidExpiry: registry.gauge(
+      'writ_agent_svid_expiry_timestamp_seconds',
+      "End of the agent's own SVID, in Unix seconds",
+    ),
+    workloadCalls: registry.counter(
+      'writ_agent_workload_calls_total',
+      'Calls of the Workload API that have ended, by method and gRPC status',
+      ['method', 'code'],
+    ),
+  };
+}
+
+export type AgentMetrics = ReturnType<typeof agentMetrics>;

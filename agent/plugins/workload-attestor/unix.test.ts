@@ -1,0 +1,40 @@
+import assert from 'node:assert/strict';
+import { systemClock } from '../../../runtime/clock.ts';
+import { parseStatus, unixWorkloadAttestor } from './unix.ts';
+
+const status = (name: string) =>
+  `Name:\t${name}\nUmask:\t0022\nUid:\t1000\t1001\t1002\t1003\nGid:\t2000\t2001\t2002\t2003\nGroups:\t4 24 2001 \n`;
+
+describe('parseStatus', () => {
+  it('reads effective ids and supplementary groups', () => {
+    const expected = { uid: 1001, gid: 2001, supplementary: [4, 24, 2001] };
+    assert.deepEqual(parseStatus(status('cat')), expected);
+  });
+
+  it('takes no ids from the name that a process gives itself', () => {
+    for (const name of ['\rUid:\t0\t0', 'Uid:\t0\t0', '\\nUid:\t0\t0', '\u2028Uid:\t0\t0']) {
+      assert.equal(parseStatus(status(name)).uid, 1001, JSON.stringify(name));
+    }
+  });
+
+  it('refuses a text without ids', () => {
+    assert.throws(() => parseStatus('Name:\tcat\n'));
+    assert.throws(() => parseStatus('Uid:\t1 x\nGid:\t1 1\n'));
+  });
+});
+
+describe('unixWorkloadAttestor', () => {
+  const attestor = unixWorkloadAttestor({ clock: systemClock });
+
+  it('tells uid, gid, names, path and hash of this very process', async () => {
+    const values = await attestor.attest(process.pid);
+    assert.ok(values.includes(`uid:${process.geteuid?.()}`));
+    assert.ok(values.includes(`gid:${process.getegid?.()}`));
+    assert.ok(values.includes(`path:${process.execPath}`));
+    assert.equal(values.filter((value) => /^sha256:[0-9a-f]{64}$/.test(value)).length, 1);
+  });
+
+  it('refuses a pid that is nobody', async () => {
+    await assert.rejects(attestor.attest(2 ** 30), { code: 'ATTESTATION_DENIED' });
+  });
+});

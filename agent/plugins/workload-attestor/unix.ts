@@ -1,0 +1,83 @@
+/**
+ * Workload attestor `unix`: who runs a process, and which program it is.
+ * Selectors as SPIRE's: uid, user, gid, group, supplementary_gid, supplementary_group, path, sha256.
+ */
+import { readFile } from 'node:fs/promises';
+import type { Clock } from '../../../runtime/clock.ts';
+import { Fault } from '../../../runtime/fault.ts';
+import { AccountNames } from './unix-accounts.ts';
+import { Executables } from './unix-executable.ts';
+import type { WorkloadAttestor } from './workload-attestor.ts';
+
+/** Where the facts come from; all but the clock has its usual place. */
+export interface UnixAttestorOptions {
+  readonly clock: Clock;
+  readonly passwdFile?: string;
+  readonly groupFile?: string;
+}
+
+export function unixWorkloadAttestor(options: UnixAttestorOptions): WorkloadAttestor {
+  const users = new AccountNames(options.passwdFile ?? '/etc/passwd');
+  const groups = new AccountNames(options.groupFile ?? '/etc/group');
+  const executables = new Executables(options.clock);
+
+  async function attest(pid: number): Promise<readonly string[]> {
+    const { uid, gid, supplementary } = await credentialsOf(pid);
+    const { path, sha256 } = await executables.of(pid);
+    const values = [`uid:${uid}`, `gid:${gid}`];
+    pushKnown(values, 'user', await users.nameOf(uid));
+    pushKnown(values, 'group', await groups.nameOf(gid));
+    for (const id of supplementary) {
+      values.push(`supplementary_gid:${id}`);
+      pushKnown(values, 'supplementary_group', await groups.nameOf(id));
+    }
+    pushKnown(values, 'path', path);
+    pushKnown(values, 'sha256', sha256);
+    return values;
+  }
+
+  return { type: 'unix', attest };
+}
+
+function pushKnown(values: string[], name: string, value: string | undefined): void {
+  if (value !== undefined) values.push(`${name}:${value}`);
+}
+
+interface Credentials {
+  readonly uid: number;
+  readonly gid: number;
+  readonly supplementary: readonly number[];
+}
+
+async function credentialsOf(pid: number): Promise<Credentials> {
+  try {
+    return parseStatus(await readFile(`/proc/${pid}/status`, 'latin1'));
+  } catch (cause) {
+    throw new Fault('ATTESTATION_DENIED', 'the calling process cannot be read', { cause });
+  }
+}
+
+/**
+ * Effective ids and supplementary groups in the text of /proc/PID/status.
+ *
+ * The process chooses its `Name`, and the kernel escapes only line feeds in it: a name of
+ * `\rUid:\t0\t0` must not pass for a line, so lines end at a line feed and at nothing else.
+ * Source: proc_pid_status(5).
+ */
+export function parseStatus(text: string): Credentials {
+  const lines = text.split('\n');
+  const uid = numbersOf(lines, 'Uid:')[1];
+  const gid = numbersOf(lines, 'Gid:')[1];
+  if (uid === undefined || gid === undefined) throw new Error('no Uid or Gid in /proc/PID/status');
+  return { uid, gid, supplementary: numbersOf(lines, 'Groups:') };
+}
+
+function numbersOf(lines: readonly string[], field: string): number[] {
+  const line = lines.find((one) => one.startsWith(field)) ?? '';
+  const words = line
+    .slice(field.length)
+    .split(/[\t ]+/)
+    .filter((word) => word !== '');
+  if (words.every((word) => /^\d{1,10}$/.test(word))) return words.map(Number);
+  throw new Error(`${field} in /proc/PID/status is not a list of numbers`);
+}

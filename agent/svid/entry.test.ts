@@ -1,0 +1,79 @@
+import assert from 'node:assert/strict';
+import { create, type Message, type MessageInitShape } from '@bufbuild/protobuf';
+import { parseTrustDomain } from '../../identity/spiffe-id.ts';
+import { EntrySchema } from '../../proto/gen/spire/api/types/entry_pb.ts';
+import { entryMatches, parseEntry, withoutRepeatedHints } from './entry.ts';
+
+const td = parseTrustDomain('example.org');
+type EntryInit = Exclude<MessageInitShape<typeof EntrySchema>, Message>;
+const parse = (init: EntryInit) =>
+  parseEntry(
+    create(EntrySchema, {
+      id: 'e1',
+      spiffeId: { trustDomain: 'example.org', path: '/web' },
+      selectors: [{ type: 'unix', value: 'uid:1000' }],
+      ...init,
+    }),
+    td,
+  );
+
+describe('parseEntry', () => {
+  it('reads what an agent needs', () => {
+    const entry = parse({ hint: 'h', revisionNumber: 3n, createdAt: 9n });
+    assert.equal(String(entry?.spiffeId), 'spiffe://example.org/web');
+    assert.deepEqual(entry?.selectors, ['unix:uid:1000']);
+    assert.deepEqual([entry?.hint, entry?.revision, entry?.createdAt], ['h', 3n, 9n]);
+  });
+
+  const unserved: [string, EntryInit][] = [
+    ['store_svid', { storeSvid: true }],
+    ['no id', { id: '' }],
+    ['no selector', { selectors: [] }],
+    ['a selector without value', { selectors: [{ type: 'unix', value: '' }] }],
+    ['a selector type with a colon', { selectors: [{ type: 'unix:uid', value: '0' }] }],
+    ['another trust domain', { spiffeId: { trustDomain: 'other.org', path: '/web' } }],
+    ['no path', { spiffeId: { trustDomain: 'example.org', path: '' } }],
+    ['a malformed path', { spiffeId: { trustDomain: 'example.org', path: '/a/../b' } }],
+  ];
+  for (const [name, init] of unserved) {
+    it(`drops an entry with ${name}`, () => assert.equal(parse(init), undefined));
+  }
+});
+
+describe('entryMatches', () => {
+  it('asks for all selectors of the entry and no more', () => {
+    const entry = parse({
+      selectors: [
+        { type: 'unix', value: 'uid:1' },
+        { type: 'unix', value: 'path:/bin/cat' },
+      ],
+    });
+    assert.ok(entry);
+    assert.equal(entryMatches(entry, new Set(['unix:uid:1', 'unix:path:/bin/cat', 'x:y'])), true);
+    assert.equal(entryMatches(entry, new Set(['unix:uid:1'])), false);
+    assert.equal(entryMatches(entry, new Set()), false);
+  });
+});
+
+describe('withoutRepeatedHints', () => {
+  const identity = (id: string, hint: string, createdAt: bigint) => {
+    const entry = parse({ id, hint, createdAt });
+    assert.ok(entry);
+    return { entry };
+  };
+
+  it('keeps the oldest of each hint, and all without one', () => {
+    const kept = withoutRepeatedHints([
+      identity('a', 'x', 20n),
+      identity('b', 'x', 10n),
+      identity('c', '', 1n),
+      identity('d', '', 1n),
+      identity('f', 'y', 5n),
+      identity('e', 'y', 5n),
+    ]);
+    assert.deepEqual(
+      kept.map(({ entry }) => entry.id),
+      ['b', 'c', 'd', 'e'],
+    );
+  });
+});

@@ -1,0 +1,42 @@
+import assert from 'node:assert/strict';
+import { createLogger } from '../../runtime/log.ts';
+import type { WorkloadAttestor } from '../plugins/workload-attestor/workload-attestor.ts';
+import { attestPeer } from './attest-peer.ts';
+
+const log = createLogger({ process: 'agent', level: 'silent' });
+const attestor = (type: string, ...values: string[]): WorkloadAttestor => ({
+  type,
+  attest: async () => values,
+});
+const broken: WorkloadAttestor = {
+  type: 'broken',
+  attest: async () => {
+    throw new Error('broken');
+  },
+};
+const alive = { pid: 7, alive: () => true };
+
+describe('attestPeer', () => {
+  it('gives each value the type of its attestor', async () => {
+    const selectors = await attestPeer(alive, [attestor('a', 'x', 'y'), attestor('b', 'x')], log);
+    assert.deepEqual([...selectors], ['a:x', 'a:y', 'b:x']);
+  });
+
+  it('refuses what was read of a process that had ended by then', async () => {
+    let read = false;
+    const peer = { pid: 7, alive: () => !read };
+    const late: WorkloadAttestor = {
+      type: 'late',
+      attest: async () => {
+        read = true;
+        return ['of somebody else'];
+      },
+    };
+    await assert.rejects(attestPeer(peer, [late], log), { code: 'ATTESTATION_DENIED' });
+  });
+
+  it('goes on without an attestor that fails, but not without all', async () => {
+    assert.deepEqual([...(await attestPeer(alive, [broken, attestor('a', 'x')], log))], ['a:x']);
+    await assert.rejects(attestPeer(alive, [broken], log), { code: 'UNAVAILABLE' });
+  });
+});
