@@ -1,0 +1,101 @@
+import assert from 'node:assert/strict';
+import { create, type MessageInitShape } from '@bufbuild/protobuf';
+import { timestampFromDate } from '@bufbuild/protobuf/wkt';
+import { SnapshotSchema } from '../../proto/gen/writ/gateway/v1/gateway_pb.ts';
+import type { GrantSchema } from '../../proto/gen/writ/resource/v1/resource_pb.ts';
+import { Fault } from '../../runtime/fault.ts';
+import { printable, resolveGrant, shown } from './resolve-grant.ts';
+import { readSnapshot } from './snapshot.ts';
+
+const NOW = new Date('2026-03-01T12:00:00Z');
+const WEB = 'spiffe://example.org/web';
+
+function snapshotWith(...grants: MessageInitShape<typeof GrantSchema>[]) {
+  const expiresAt = timestampFromDate(new Date(NOW.getTime() + 60_000));
+  return readSnapshot(
+    create(SnapshotSchema, {
+      revision: 1n,
+      backends: [{ name: 'orders-db' }],
+      grants: grants.map((grant) => ({
+        identity: WEB,
+        backend: 'orders-db',
+        expiresAt,
+        ...grant,
+      })),
+    }),
+  );
+}
+
+const wish = { backend: 'orders-db', grant: '', spiffeId: WEB };
+
+function messageOf(act: () => unknown): string {
+  try {
+    act();
+  } catch (error) {
+    assert.ok(error instanceof Fault);
+    assert.equal(error.code, 'PERMISSION_DENIED');
+    return error.message;
+  }
+  return assert.fail('nothing was thrown');
+}
+
+describe('resolveGrant', () => {
+  it('takes the one grant that an identity holds on a backend', () => {
+    const { grant, backend } = resolveGrant(snapshotWith({ name: 'read' }), wish, NOW);
+    assert.deepEqual([grant.name, backend.name], ['read', 'orders-db']);
+  });
+
+  it('S13: refuses to choose between several grants and lists them', () => {
+    const snapshot = snapshotWith({ name: 'read' }, { name: 'write' });
+    const message = messageOf(() => resolveGrant(snapshot, wish, NOW));
+    assert.equal(
+      message,
+      'you hold several grants on "orders-db": name one of read, write as the user',
+    );
+  });
+
+  it('S13: takes the grant that is named, never a union', () => {
+    const snapshot = snapshotWith({ name: 'read' }, { name: 'write' });
+    const { grant } = resolveGrant(snapshot, { ...wish, grant: 'write' }, NOW);
+    assert.equal(grant.name, 'write');
+  });
+
+  it('S13: names what is held to who names a grant that it does not hold', () => {
+    const snapshot = snapshotWith({ name: 'read' });
+    const message = messageOf(() => resolveGrant(snapshot, { ...wish, grant: 'admin' }, NOW));
+    assert.equal(message, 'you hold no grant "admin" on "orders-db", but read');
+  });
+
+  it('gives nobody the grant of another identity, though it is named', () => {
+    const snapshot = snapshotWith({ name: 'theirs', identity: `${WEB}/admin` });
+    const message = messageOf(() => resolveGrant(snapshot, { ...wish, grant: 'theirs' }, NOW));
+    assert.equal(message, `${WEB} holds no grant on "orders-db"`);
+  });
+
+  it('tells a backend that is not there from one without a grant to nobody', () => {
+    const snapshot = snapshotWith({ name: 'theirs', identity: `${WEB}/admin` });
+    const there = messageOf(() => resolveGrant(snapshot, wish, NOW));
+    const absent = messageOf(() => resolveGrant(snapshot, { ...wish, backend: 'none' }, NOW));
+    assert.equal(there.replace('orders-db', 'none'), absent);
+  });
+
+  it('refuses a grant from the instant it expires', () => {
+    const expired = { name: 'read', expiresAt: timestampFromDate(NOW) };
+    const message = messageOf(() => resolveGrant(snapshotWith(expired), wish, NOW));
+    assert.equal(message, 'read on "orders-db" has expired');
+    const live = { name: 'read', expiresAt: timestampFromDate(new Date(NOW.getTime() + 1)) };
+    assert.equal(resolveGrant(snapshotWith(live), wish, NOW).grant.name, 'read');
+  });
+
+  it('takes the live one of two grants, one of which has expired', () => {
+    const expired = { name: 'old', expiresAt: timestampFromDate(NOW) };
+    assert.equal(resolveGrant(snapshotWith(expired, { name: 'new' }), wish, NOW).grant.name, 'new');
+  });
+});
+
+describe('printable', () => {
+  it('lets no control, escape or non-ASCII character through and cuts', () => {
+    assert.equal(printable('a\u001b[2J\u202eb\u009bé', 7), 'a?[2J?b');
+    assert.equal(shown('x'.repeat(500)).length, 82);
+  });
+});

@@ -1,0 +1,76 @@
+import type { Bundle } from '../../identity/bundle.ts';
+import { SpiffeId } from '../../identity/spiffe-id.ts';
+import { svidClientTls } from '../../identity/tls.ts';
+import type { X509Svid } from '../../identity/x509-svid.ts';
+import { GatewayService } from '../../proto/gen/writ/gateway/v1/gateway_pb.ts';
+import type { Clock } from '../../runtime/clock.ts';
+import { RpcChannel } from '../../runtime/grpc-client.ts';
+import type { WatchedSource } from '../../runtime/watched.ts';
+import type { GatewayApi } from './gateway-api.ts';
+
+export interface ServerLinkOptions {
+  /** `host:port` */
+  readonly address: string;
+  readonly svid: WatchedSource<X509Svid>;
+  readonly bundle: WatchedSource<Bundle>;
+  readonly clock: Clock;
+}
+
+/**
+ * The gateway's channel to its server, made anew when its SVID or the bundle changes. Calls that are
+ * running end on the old channel; sessions do not notice.
+ */
+export class ServerLink implements AsyncDisposable {
+  readonly #options: ServerLinkOptions;
+  #current: Channel;
+
+  constructor(options: ServerLinkOptions) {
+    this.#options = options;
+    this.#current = this.#open();
+  }
+
+  /** On the newest channel. */
+  get api(): GatewayApi {
+    return this.#current.api;
+  }
+
+  /** Follows the SVID and the bundle until `signal` aborts; `replaced` runs after each new channel. */
+  async follow(signal: AbortSignal, replaced: () => void): Promise<void> {
+    const { svid, bundle } = this.#options;
+    const look = async (source: WatchedSource<unknown>) => {
+      for await (const _ of source.values(signal)) {
+        if (await this.#replace()) replaced();
+      }
+    };
+    await Promise.all([look(svid), look(bundle)]);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#current.channel[Symbol.asyncDispose]();
+  }
+
+  async #replace(): Promise<boolean> {
+    const { svid, bundle } = this.#options;
+    const old = this.#current;
+    if (old.svid === svid.value && old.bundle === bundle.value) return false;
+    this.#current = this.#open();
+    await old.channel[Symbol.asyncDispose]();
+    return true;
+  }
+
+  #open(): Channel {
+    const { address, clock } = this.#options;
+    const [svid, bundle] = [this.#options.svid.value, this.#options.bundle.value];
+    const server = String(SpiffeId.fromSegments(bundle.trustDomain, 'spire', 'server'));
+    const authorize = (id: SpiffeId) => String(id) === server;
+    const channel = RpcChannel.tls(address, svidClientTls({ svid, bundle, authorize, clock }));
+    return { channel, api: channel.client(GatewayService), svid, bundle };
+  }
+}
+
+interface Channel {
+  readonly channel: RpcChannel;
+  readonly api: GatewayApi;
+  readonly svid: X509Svid;
+  readonly bundle: Bundle;
+}

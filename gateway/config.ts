@@ -1,0 +1,71 @@
+import * as v from 'valibot';
+import { parseTrustDomain, SpiffeId } from '../identity/spiffe-id.ts';
+import { absolutePath, hostPort, loadConfig } from '../runtime/config.ts';
+import { BACKEND_PROTOCOLS } from './plugins/catalog.ts';
+
+const NAME = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
+const LARGEST_LIMIT = 1_000_000;
+
+const limit = (fallback: number) =>
+  v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(LARGEST_LIMIT)), fallback);
+
+const listen = v.pipe(
+  v.strictObject(
+    Object.fromEntries(Object.keys(BACKEND_PROTOCOLS).map((name) => [name, v.optional(hostPort)])),
+  ),
+  v.check((ports) => Object.keys(ports).length > 0, 'a protocol to listen for, such as postgres'),
+);
+
+const schema = v.strictObject({
+  trust_domain: v.pipe(v.string(), v.check(isTrustDomain, 'a trust domain, such as example.org')),
+  name: v.pipe(v.string(), v.regex(NAME, 'a name of a-z, 0-9 and -, such as gw-1')),
+  state_dir: absolutePath,
+  server: hostPort,
+  workload_api: absolutePath,
+  spiffe_id: v.optional(
+    v.pipe(v.string(), v.check(isSpiffeId, 'a SPIFFE ID, such as spiffe://example.org/gw')),
+  ),
+  listen,
+  health: hostPort,
+  log: v.optional(
+    v.strictObject({
+      level: v.optional(v.picklist(['trace', 'debug', 'info', 'warn', 'error']), 'info'),
+    }),
+    {},
+  ),
+  limits: v.optional(
+    v.strictObject({ sessions: limit(5000), sessions_per_identity: limit(100) }),
+    {},
+  ),
+});
+
+export type GatewayConfig = v.InferOutput<typeof schema>;
+
+/** @throws Fault CONFIG_INVALID naming file, line and field */
+export function loadGatewayConfig(file: string): Promise<GatewayConfig> {
+  return loadConfig(file, schema);
+}
+
+/** The SPIFFE ID that this gateway proves itself by. */
+export function gatewayIdOf(config: GatewayConfig): SpiffeId {
+  if (config.spiffe_id !== undefined) return SpiffeId.parse(config.spiffe_id);
+  const trustDomain = parseTrustDomain(config.trust_domain);
+  return SpiffeId.fromSegments(trustDomain, 'writ', 'gateway', config.name);
+}
+
+function isTrustDomain(text: string): boolean {
+  return isAccepted(() => parseTrustDomain(text));
+}
+
+function isSpiffeId(text: string): boolean {
+  return isAccepted(() => SpiffeId.parse(text));
+}
+
+function isAccepted(parse: () => unknown): boolean {
+  try {
+    parse();
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,232 @@
+/**
+ * What a backend answers, message by message: tied to the message that it answers, counted, recorded,
+ * and handed on. An answer to nothing, or one that a client must not see, ends the session.
+ */
+import { Fault } from '../../../../runtime/fault.ts';
+import {
+  readCommandComplete,
+  readErrorFields,
+  readParameterStatus,
+  readReadyForQuery,
+  rowsOfTag,
+} from './backend-messages.ts';
+import { errorResponse } from './errors.ts';
+import type { Exchange, PendingKind } from './exchange.ts';
+import { type FrameRules, HEADER_BYTES } from './frames.ts';
+import { BodyReader } from './message-body.ts';
+import { breaksPin } from './settings.ts';
+import type { NumberedStatement, StatementLog } from './statement-log.ts';
+
+const LONGEST_ROW = 1024 * 1024 * 1024;
+const LONGEST_TEXT = 64 * 1024 * 1024;
+const LONGEST_OTHER = 1024 * 1024;
+
+/**
+ * Absent, so refused: NotificationResponse (another session's words), FunctionCallResponse,
+ * CopyBothResponse, and all that belongs to a login.
+ */
+export const BACKEND_RULES: FrameRules = {
+  limits: {
+    D: LONGEST_ROW,
+    d: LONGEST_ROW,
+    E: LONGEST_TEXT,
+    N: LONGEST_TEXT,
+    T: LONGEST_OTHER,
+    t: LONGEST_OTHER,
+    S: LONGEST_OTHER,
+    G: LONGEST_OTHER,
+    H: LONGEST_OTHER,
+    C: LONGEST_OTHER,
+    I: 4,
+    Z: 5,
+    c: 4,
+    n: 4,
+    s: 4,
+    '1': 4,
+    '2': 4,
+    '3': 4,
+  },
+  streamed: 'Dd',
+};
+
+const D = 0x44;
+const COPY_DATA = 0x64;
+
+export interface BackendRepliesOptions {
+  readonly exchange: Exchange;
+  readonly log: StatementLog;
+  readonly counts: { rows: number };
+  /** Result rows that the session may have; 0 for no limit. */
+  readonly rowLimit: number;
+  /** The session's role. */
+  readonly role: string;
+}
+
+export class BackendReplies {
+  readonly #exchange: Exchange;
+  readonly #log: StatementLog;
+  readonly #options: BackendRepliesOptions;
+  /** The backend has told the client that it ends. */
+  saidFatal = false;
+  /** Rows since the last result. */
+  #rows = 0;
+  #lastStatement: NumberedStatement | undefined;
+
+  constructor(options: BackendRepliesOptions) {
+    this.#exchange = options.exchange;
+    this.#log = options.log;
+    this.#options = options;
+  }
+
+  /** A FrameHandler for BACKEND_RULES. */
+  handle(data: Buffer, start: number, end: number): Buffer | undefined {
+    const type = data[start] ?? 0;
+    if (type === D || type === COPY_DATA) {
+      this.#countRow();
+      return undefined;
+    }
+    return this.#reply(String.fromCharCode(type), new BodyReader(data, start + HEADER_BYTES, end));
+  }
+
+  #countRow(): void {
+    const kind = this.#exchange.head?.kind;
+    if (kind !== 'query' && kind !== 'execute') throw unexpected();
+    const { counts, rowLimit } = this.#options;
+    if (rowLimit > 0 && counts.rows >= rowLimit) {
+      throw new Fault('RESOURCE_EXHAUSTED', `the session has had its ${rowLimit} rows`);
+    }
+    counts.rows += 1;
+    this.#rows += 1;
+  }
+
+  #reply(type: string, body: BodyReader): Buffer | undefined {
+    switch (type) {
+      case 'E':
+        return this.#error(body);
+      case 'S':
+        this.#parameter(body);
+        return undefined;
+      case 'N':
+      case 'c':
+        return undefined;
+      case 'Z':
+        this.#ready(body);
+        return undefined;
+      case 'C':
+        this.#complete(readCommandComplete(body));
+        return undefined;
+      case 'I':
+      case 's':
+        this.#complete('');
+        return undefined;
+      default:
+        this.#step(type);
+        return undefined;
+    }
+  }
+
+  #step(type: string): void {
+    switch (type) {
+      case '1':
+      case '2':
+      case '3':
+        this.#named(STEPS[type]);
+        break;
+      case 't':
+        this.#expect('describe');
+        break;
+      case 'n':
+        this.#expect('describe');
+        this.#exchange.pop();
+        break;
+      case 'T':
+        if (this.#expect('query', 'describe') === 'describe') this.#exchange.pop();
+        break;
+      case 'G':
+        this.#expect('query', 'execute');
+        this.#exchange.copyIn = 'open';
+        this.#exchange.dropSyncsAfterHead();
+        break;
+      case 'H':
+        this.#expect('query', 'execute');
+        break;
+      default:
+        throw unexpected();
+    }
+  }
+
+  /** ParseComplete, BindComplete, CloseComplete. */
+  #named(kind: 'parse' | 'bind' | 'close'): void {
+    this.#expect(kind);
+    const head = this.#exchange.head;
+    // The text that stands in for a refused statement does not parse: this backend is not PostgreSQL.
+    if (head?.denial !== undefined) throw unexpected();
+    if (head?.statementName !== undefined) this.#exchange.statements.done(head.statementName);
+    if (head?.portalName !== undefined) this.#exchange.portals.done(head.portalName);
+    this.#exchange.pop();
+  }
+
+  #complete(commandTag: string): void {
+    const kind = this.#expect('query', 'execute');
+    const head = this.#exchange.head;
+    if (head?.denial !== undefined) throw unexpected();
+    const rows = rowsOfTag(commandTag) ?? this.#rows;
+    this.#record({ commandTag, rows });
+    if (kind === 'execute') this.#exchange.pop();
+  }
+
+  #error(body: BodyReader): Buffer | undefined {
+    const { severity, sqlstate } = readErrorFields(body);
+    const head = this.#exchange.head;
+    if (severity !== 'ERROR') this.saidFatal = true;
+    else if (head === undefined) throw unexpected();
+    if (head?.prepared !== undefined) {
+      this.#lastStatement = this.#log.open(head.prepared.judged, []);
+      this.#log.close(this.#lastStatement, { sqlstate, rows: 0, startedMs: head.startedMs });
+    } else {
+      this.#record({ sqlstate: head?.denial?.error.sqlstate ?? sqlstate, rows: this.#rows });
+    }
+    if (this.#exchange.copyIn === 'open') this.#exchange.copyIn = 'failed';
+    const { denial } = head ?? {};
+    if (head !== undefined && head.kind !== 'query') this.#exchange.skipToSync();
+    return denial !== undefined && severity === 'ERROR' ? errorResponse(denial.error) : undefined;
+  }
+
+  #record(outcome: { commandTag?: string; sqlstate?: string; rows: number }): void {
+    const head = this.#exchange.head;
+    // An error at Sync is the commit's: of the last statement before it.
+    const statement = head?.kind === 'sync' ? this.#lastStatement : head?.statement;
+    this.#rows = 0;
+    if (statement === undefined) return;
+    this.#lastStatement = statement;
+    this.#log.close(statement, { ...outcome, startedMs: head?.startedMs ?? this.#log.nowMs });
+  }
+
+  #ready(body: BodyReader): void {
+    const status = readReadyForQuery(body);
+    if (status === undefined) throw unexpected();
+    this.#expect('query', 'sync');
+    this.#exchange.pop();
+    if (status === 'I') this.#exchange.portals.clear();
+  }
+
+  #parameter(body: BodyReader): void {
+    const [name, value] = readParameterStatus(body);
+    if (breaksPin(name, value, this.#options.role)) {
+      throw new Fault('PERMISSION_DENIED', `setting "${name}" changed, which the grant forbids`);
+    }
+  }
+
+  /** The kind of the message that is answered. */
+  #expect(...kinds: readonly PendingKind[]): PendingKind {
+    const kind = this.#exchange.head?.kind;
+    if (kind === undefined || !kinds.includes(kind)) throw unexpected();
+    return kind;
+  }
+}
+
+const STEPS = { '1': 'parse', '2': 'bind', '3': 'close' } as const;
+
+function unexpected(): Fault {
+  return new Fault('PROTOCOL_VIOLATION', 'the backend answered what was not asked');
+}

@@ -1,0 +1,254 @@
+/**
+ * What a parsed statement does, by PostgreSQL's own grammar, and whether it is one that no grant
+ * gives. What is not on a list here is refused. The database's rights are the boundary (design.md);
+ * this layer says no early and clearly, and keeps out what every login of a database may do.
+ */
+import { refuseToSet, type SettingRule } from './statement-settings.ts';
+import {
+  type Fields,
+  fieldsIf,
+  fieldsOf,
+  listOf,
+  namesOf,
+  nodeOf,
+  stringConstant,
+  textOf,
+  walk,
+} from './statement-tree.ts';
+
+/** As Statement.class of a recording, the weakest first. */
+export const STATEMENT_CLASSES = [
+  'session',
+  'transaction',
+  'read',
+  'other',
+  'write',
+  'copy',
+  'ddl',
+  'unparsed',
+] as const;
+export type StatementClass = (typeof STATEMENT_CLASSES)[number];
+
+/** Names of the rules that refuse statements; kept in recordings, told to clients. */
+export type RuleName =
+  | 'call'
+  | 'copy-program'
+  | 'ddl'
+  | 'do-block'
+  | 'grant-revoke'
+  | 'large-object'
+  | 'listen-notify'
+  | 'lock-table'
+  | 'maintenance'
+  | 'prepared-transaction'
+  | 'read-not-granted'
+  | 'role-change'
+  | 'server-file'
+  | 'sql-in-function'
+  | 'unreadable-statement'
+  | 'write-not-granted'
+  | SettingRule;
+
+export interface Verdict {
+  readonly class: StatementClass;
+  readonly needsRead: boolean;
+  readonly needsWrite: boolean;
+  /** The rule that refuses it whatever the grant says. */
+  readonly forbidden: RuleName | undefined;
+}
+
+/** Neither reads nor writes tables, or was judged before: EXECUTE, FETCH. */
+const FREE = { needsRead: false, needsWrite: false, forbidden: undefined };
+const READ: Verdict = { ...FREE, class: 'read', needsRead: true };
+const WRITE: Verdict = { ...FREE, class: 'write', needsWrite: true };
+const SESSION: Verdict = { ...FREE, class: 'session' };
+
+/** A text that the grammar does not take, or that is too long to try. */
+export const UNREADABLE: Verdict = {
+  ...FREE,
+  class: 'unparsed',
+  forbidden: 'unreadable-statement',
+};
+
+const FREE_STATEMENTS: Readonly<Record<string, StatementClass>> = {
+  ClosePortalStmt: 'read',
+  ConstraintsSetStmt: 'transaction',
+  DeallocateStmt: 'session',
+  // Like RESET ALL it goes back to what the session started with, where pinned settings are pinned.
+  DiscardStmt: 'session',
+  // What it runs was judged when it was prepared, but is not known here.
+  ExecuteStmt: 'other',
+  FetchStmt: 'read',
+  UnlistenStmt: 'session',
+  VariableShowStmt: 'session',
+};
+
+const FORBIDDEN_STATEMENTS: Readonly<Record<string, RuleName>> = {
+  AlterDefaultPrivilegesStmt: 'grant-revoke',
+  AlterOwnerStmt: 'role-change',
+  AlterRoleSetStmt: 'role-change',
+  AlterRoleStmt: 'role-change',
+  AlterSystemStmt: 'maintenance',
+  CallStmt: 'call',
+  CheckPointStmt: 'maintenance',
+  ClusterStmt: 'maintenance',
+  CreateRoleStmt: 'role-change',
+  DoStmt: 'do-block',
+  DropOwnedStmt: 'role-change',
+  DropRoleStmt: 'role-change',
+  GrantRoleStmt: 'grant-revoke',
+  GrantStmt: 'grant-revoke',
+  ListenStmt: 'listen-notify',
+  LoadStmt: 'server-file',
+  LockStmt: 'lock-table',
+  NotifyStmt: 'listen-notify',
+  ReassignOwnedStmt: 'role-change',
+  ReindexStmt: 'maintenance',
+  VacuumStmt: 'maintenance',
+};
+
+const QUERIES = /^(Select|Insert|Update|Delete|Merge)Stmt$/;
+const CHANGES = /^(Insert|Update|Delete|Merge)Stmt$/;
+const PREPARED_TRANSACTIONS = /^TRANS_STMT_(PREPARE|COMMIT_PREPARED|ROLLBACK_PREPARED)$/;
+
+/** Built-in functions that do what the statement of the same purpose may not, by their names. */
+const FORBIDDEN_FUNCTIONS: readonly (readonly [RegExp, RuleName])[] = [
+  [/^(lo_\w+|loread|lowrite)$/, 'large-object'],
+  [/^pg_notify$/, 'listen-notify'],
+  [/^pg_(read_\w+|ls_\w+|stat_file|file_\w+|logdir_ls|current_logfile)$/, 'server-file'],
+  [/^((query|table|schema|database|cursor)_to_xml\w*|ts_stat|dblink\w*)$/, 'sql-in-function'],
+];
+const WRITING_FUNCTIONS = /^(nextval|setval|pg_(try_)?advisory_(xact_)?lock(_shared)?)$/;
+
+/** @param statements the trees of one text, in order */
+export function judge(statements: readonly unknown[]): Verdict {
+  return statements.map(judgeStatement).reduce(stronger, SESSION);
+}
+
+function judgeStatement(statement: unknown): Verdict {
+  const [type, fields] = nodeOf(statement) ?? ['', {}];
+  if (QUERIES.test(type)) return judgeQuery(statement);
+  const free = FREE_STATEMENTS[type];
+  if (free !== undefined) return withExpressions({ ...FREE, class: free }, fields);
+  switch (type) {
+    case 'CopyStmt':
+      return judgeCopy(fields);
+    case 'DeclareCursorStmt':
+    case 'PrepareStmt':
+      return judgeStatement(fields.query);
+    case 'ExplainStmt':
+      return judgeExplain(fields);
+    case 'TransactionStmt':
+      return judgeTransaction(fields);
+    case 'VariableSetStmt':
+      return { ...SESSION, forbidden: judgeSet(fields) };
+    default:
+      return refuse(type);
+  }
+}
+
+function refuse(type: string): Verdict {
+  const rule = FORBIDDEN_STATEMENTS[type] ?? 'ddl';
+  return { ...FREE, class: rule === 'ddl' ? 'ddl' : 'other', forbidden: rule };
+}
+
+function judgeQuery(query: unknown): Verdict {
+  return withExpressions(READ, query);
+}
+
+/** What a tree holds at any depth: changes in a CTE, row locks, SELECT INTO, functions. */
+function withExpressions(verdict: Verdict, tree: unknown): Verdict {
+  let result = verdict;
+  walk(tree, (fields) => {
+    if (fields.intoClause !== undefined) result = stronger(result, refuse('CreateTableAsStmt'));
+    for (const [type, node] of Object.entries(fields)) {
+      const found = judgeNode(type, fieldsOf(node));
+      if (found !== undefined) result = stronger(result, found);
+    }
+  });
+  return result;
+}
+
+function judgeNode(type: string, fields: Fields): Verdict | undefined {
+  if (type === 'FuncCall') return judgeFunction(fields);
+  if (type === 'LockingClause') return WRITE;
+  if (!CHANGES.test(type)) return undefined;
+  // A rule of this view calls set_config().
+  const setsSettings = fieldsOf(fields.relation).relname === 'pg_settings';
+  return setsSettings ? { ...WRITE, forbidden: 'pinned-setting' } : WRITE;
+}
+
+function judgeFunction({ funcname, args }: Fields): Verdict | undefined {
+  const name = namesOf(funcname)?.at(-1) ?? '';
+  const given = listOf(args);
+  if (name === 'set_config') return { ...SESSION, forbidden: judgeSetConfig(given) };
+  if (WRITING_FUNCTIONS.test(name)) return WRITE;
+  // Its form with two arguments runs the second one.
+  const runsSql = name === 'ts_rewrite' && given.length === 2;
+  const [, rule] = FORBIDDEN_FUNCTIONS.find(([names]) => names.test(name)) ?? [];
+  const forbidden = runsSql ? 'sql-in-function' : rule;
+  return forbidden === undefined ? undefined : { ...FREE, class: 'other', forbidden };
+}
+
+function judgeSetConfig([name, value]: readonly unknown[]): RuleName | undefined {
+  const setting = stringConstant(name);
+  return setting === undefined ? 'pinned-setting' : refuseToSet(setting, stringConstant(value));
+}
+
+function judgeCopy(fields: Fields): Verdict {
+  if (fields.is_program === true) return { ...FREE, class: 'copy', forbidden: 'copy-program' };
+  if (fields.filename !== undefined) return { ...FREE, class: 'copy', forbidden: 'server-file' };
+  if (fields.is_from === true) return withExpressions(WRITE, fields);
+  return withExpressions(READ, fields);
+}
+
+/** Without ANALYZE, whatever its value, nothing runs. */
+function judgeExplain(fields: Fields): Verdict {
+  const inner = judgeStatement(fields.query);
+  const runs = listOf(fields.options).some(
+    (option) => fieldsIf('DefElem', option)?.defname === 'analyze',
+  );
+  return runs ? inner : { ...READ, forbidden: inner.forbidden };
+}
+
+function judgeTransaction({ kind }: Fields): Verdict {
+  // It would outlive the session.
+  const outlives = PREPARED_TRANSACTIONS.test(textOf(kind));
+  const forbidden = outlives ? 'prepared-transaction' : undefined;
+  return { ...FREE, class: 'transaction', forbidden };
+}
+
+function judgeSet({ kind, name, args }: Fields): RuleName | undefined {
+  switch (kind) {
+    case 'VAR_RESET':
+    case 'VAR_RESET_ALL':
+    case 'VAR_SET_DEFAULT':
+      return undefined;
+    case 'VAR_SET_MULTI':
+      return name === 'TRANSACTION' || name === 'SESSION CHARACTERISTICS'
+        ? undefined
+        : 'setting-not-allowed';
+    case 'VAR_SET_VALUE':
+      return refuseToSet(textOf(name), settingValue(listOf(args)));
+    default:
+      return 'setting-not-allowed';
+  }
+}
+
+function settingValue(args: readonly unknown[]): string | undefined {
+  const constant = fieldsIf('A_Const', args[0]);
+  if (constant === undefined || args.length !== 1) return undefined;
+  if (constant.ival !== undefined) return String(fieldsOf(constant.ival).ival ?? 0);
+  if (constant.fval !== undefined) return textOf(fieldsOf(constant.fval).fval);
+  return stringConstant(args[0]);
+}
+
+function stronger(one: Verdict, other: Verdict): Verdict {
+  const rank = (verdict: Verdict) => STATEMENT_CLASSES.indexOf(verdict.class);
+  return {
+    class: rank(other) > rank(one) ? other.class : one.class,
+    needsRead: one.needsRead || other.needsRead,
+    needsWrite: one.needsWrite || other.needsWrite,
+    forbidden: one.forbidden ?? other.forbidden,
+  };
+}

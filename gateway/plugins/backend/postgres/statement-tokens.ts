@@ -1,0 +1,147 @@
+/**
+ * A statement's text without what its author put into it: every literal becomes a parameter, comments
+ * go. It works on tokens, not on the tree, and by a list of what may stay, so that a literal in a place
+ * that nobody thought of is hidden too (threats S9).
+ *
+ * Source: PostgreSQL 18, scan.l, with standard_conforming_strings on. libpg_query's own scanner takes
+ * 270 ms for 64 KiB.
+ */
+
+export interface Token {
+  /** In bytes of UTF-8. */
+  readonly offset: number;
+  /** As written; each byte a character. */
+  readonly raw: string;
+}
+
+/** A literal's place in the text. */
+export interface LiteralToken extends Token {
+  /** Its place among all tokens. */
+  readonly index: number;
+  /** Offset of the minus sign before it, where the constant of a negative number begins. */
+  readonly signOffset: number | undefined;
+  /** n of its `$n` in the text. */
+  readonly position: number;
+}
+
+export interface PlainText {
+  readonly text: string;
+  readonly literals: readonly LiteralToken[];
+}
+
+const TOKEN = new RegExp(
+  [
+    String.raw`(?<blank>[ \t\n\r\f\v]+|--[^\n\r]*)`,
+    String.raw`(?<block>\/\*)`,
+    // Strings: escaped, then standard ones and those of bits and code points.
+    String.raw`[eE]'[^'\\]*(?:(?:''|\\[\s\S])[^'\\]*)*'`,
+    `(?:[bBxX]|[uU]&)?'[^']*(?:''[^']*)*'`,
+    String.raw`(?<dollar>\$(?:[A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]*)?\$)`,
+    String.raw`\$\d+`,
+    `(?:[uU]&)?"[^"]*(?:""[^"]*)*"`,
+    // The letter before a string that does not end is no word.
+    String.raw`(?![bBeExX]')[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*`,
+    String.raw`\.?\d(?:[eE][-+]\d|[A-Za-z0-9_.])*`,
+    String.raw`[-+*/<>=~!@#%^&|?.,;:()[\]\x60]`,
+  ].join('|'),
+  'y',
+);
+const BLOCK_COMMENT_PART = /\/\*|\*\//g;
+
+/**
+ * The tokens of a text that PostgreSQL's grammar takes; blanks and comments are left out.
+ * @throws Error on what is no SQL
+ */
+export function tokenize(sql: string): Token[] {
+  const bytes = Buffer.from(sql, 'utf8').toString('latin1');
+  const tokens: Token[] = [];
+  let offset = 0;
+  while (offset < bytes.length) {
+    TOKEN.lastIndex = offset;
+    const match = TOKEN.exec(bytes);
+    if (match === null) throw new Error('no token of SQL');
+    const { blank, block, dollar } = match.groups ?? {};
+    let end = offset + match[0].length;
+    if (block !== undefined) end = endOfComment(bytes, offset);
+    if (dollar !== undefined) end = endOfDollarString(bytes, end, dollar);
+    if (blank === undefined && block === undefined) {
+      tokens.push({ offset, raw: bytes.slice(offset, end) });
+    }
+    offset = end;
+  }
+  return tokens;
+}
+
+/** Comments nest. */
+function endOfComment(bytes: string, start: number): number {
+  BLOCK_COMMENT_PART.lastIndex = start;
+  for (let depth = 0; ; ) {
+    const match = BLOCK_COMMENT_PART.exec(bytes);
+    if (match === null) throw new Error('a comment does not end');
+    depth += match[0] === '/*' ? 1 : -1;
+    if (depth === 0) return BLOCK_COMMENT_PART.lastIndex;
+  }
+}
+
+function endOfDollarString(bytes: string, from: number, quote: string): number {
+  const end = bytes.indexOf(quote, from);
+  if (end < 0) throw new Error('a string does not end');
+  return end + quote.length;
+}
+
+const WORD = /^[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*$/;
+/** Others, such as "536-22-8726", are more likely a value in the wrong quotes. */
+const QUOTED_WORD = /^"[A-Za-z_][A-Za-z0-9_$]*"$/;
+const PARAMETER = /^\$\d{1,5}$/;
+const PUNCTUATION = /^[-+*/<>=~!@#%^&|`?.,;:()[\]]$/;
+
+/** @param hide offsets of words that must go as well */
+export function plainText(
+  _sql: string,
+  tokens: readonly Token[],
+  hide: ReadonlySet<number>,
+): PlainText {
+  const literals: LiteralToken[] = [];
+  let next = highestParameter(tokens) + 1;
+  let end = 0;
+  let before: Token | undefined;
+  let text = '';
+  for (const [index, token] of tokens.entries()) {
+    const { offset, raw } = token;
+    // Blanks and comments alike.
+    if (offset > end) text += ' ';
+    if (mayStay(raw) && !hide.has(offset)) {
+      text += raw;
+    } else {
+      const signOffset = before?.raw === '-' ? before.offset : undefined;
+      literals.push({ offset, index, signOffset, raw, position: next });
+      text += `$${next}`;
+      next += 1;
+    }
+    end = offset + raw.length;
+    before = token;
+  }
+  return { text: utf8(text).trim(), literals };
+}
+
+/** What a token's bytes spell. */
+export function utf8(raw: string): string {
+  return Buffer.from(raw, 'latin1').toString('utf8');
+}
+
+/** Whether a word can be taken for a name rather than a value. */
+export function isPlainName(name: string): boolean {
+  return /^[A-Za-z_\u0080-\u{10ffff}][A-Za-z0-9_$\u0080-\u{10ffff}]*$/u.test(name);
+}
+
+function mayStay(raw: string): boolean {
+  return PUNCTUATION.test(raw) || WORD.test(raw) || QUOTED_WORD.test(raw) || PARAMETER.test(raw);
+}
+
+function highestParameter(tokens: readonly Token[]): number {
+  let highest = 0;
+  for (const { raw } of tokens) {
+    if (PARAMETER.test(raw)) highest = Math.max(highest, Number(raw.slice(1)));
+  }
+  return highest;
+}

@@ -1,0 +1,131 @@
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { timestampFromDate } from '@bufbuild/protobuf/wkt';
+import type { Clock } from '../../runtime/clock.ts';
+import { Fault } from '../../runtime/fault.ts';
+import type { RecordingKey } from './gateway-keys.ts';
+import type { RecordedEventInit, Recorder } from './recorder.ts';
+import { encodeFrame, MAXIMUM_EVENT_BYTES, NO_HASH, Segment } from './segment.ts';
+
+export interface RecordingOptions {
+  /** The session's own directory; made here, and refused if it is there already. */
+  readonly directory: string;
+  readonly sessionId: string;
+  readonly key: RecordingKey;
+  readonly clock: Clock;
+  readonly observer: RecordingObserver;
+}
+
+export interface RecordingObserver {
+  /** Bytes of an event that was written. */
+  wrote(bytes: number): void;
+  /** A statement that a rule refused was recorded. Must not throw. */
+  denied(rule: string): void;
+  /** A segment is sealed. Must not throw. */
+  sealed(segment: { readonly number: number; readonly hash: Uint8Array }): void;
+  /** The record can go on no more: the session has to end. Called once. */
+  failed(fault: Fault): void;
+}
+
+/** The record of one session as it grows. Used by one session; all of it is synchronous. */
+export class SessionRecording implements Recorder {
+  readonly #options: RecordingOptions;
+  #segment: Segment;
+  #nextIndex = 0n;
+  #lastHash: Uint8Array = NO_HASH;
+  #state: 'open' | 'sealed' | Fault = 'open';
+
+  private constructor(options: RecordingOptions) {
+    this.#options = options;
+    mkdirSync(options.directory, { mode: 0o700 });
+    this.#segment = this.#openSegment(0);
+  }
+
+  /** @throws Fault RECORDING_UNWRITABLE */
+  static open(options: RecordingOptions): SessionRecording {
+    try {
+      return new SessionRecording(options);
+    } catch (error) {
+      throw unwritable(error);
+    }
+  }
+
+  write(event: RecordedEventInit): void {
+    this.#attempt(() => {
+      const at = timestampFromDate(this.#options.clock.now());
+      const value = { index: this.#nextIndex, at, event };
+      const frame = encodeFrame({ case: 'event', value });
+      if (frame.length > MAXIMUM_EVENT_BYTES) throw new Error(`an event of ${frame.length} bytes`);
+      if (!this.#segment.hasRoomFor(frame.length)) this.#nextSegment();
+      this.#segment.append(frame);
+      this.#nextIndex += 1n;
+      this.#options.observer.wrote(frame.length);
+    });
+    const deniedBy = event.case === 'statement' ? event.value.deniedBy : undefined;
+    if (deniedBy) this.#options.observer.denied(deniedBy);
+  }
+
+  sync(): void {
+    this.#attempt(() => this.#segment.sync());
+  }
+
+  /**
+   * Seals the record; nothing can be written after it. A record that has failed stays without a seal.
+   * @returns the last segment's hash; empty if the record has failed
+   */
+  seal(): Uint8Array {
+    if (this.#state === 'open') {
+      try {
+        this.#attempt(() => this.#sealSegment());
+        this.#state = 'sealed';
+      } catch {
+        // `failed` has told the observer.
+      }
+    }
+    return this.#state === 'sealed' ? this.#lastHash : new Uint8Array();
+  }
+
+  #attempt(act: () => void): void {
+    if (this.#state === 'sealed') throw unwritable(new Error('the record is sealed'));
+    if (this.#state !== 'open') throw this.#state;
+    try {
+      act();
+    } catch (error) {
+      const fault = unwritable(error);
+      this.#state = fault;
+      this.#abandon();
+      this.#options.observer.failed(fault);
+      throw fault;
+    }
+  }
+
+  #nextSegment(): void {
+    const number = this.#segment.number + 1;
+    this.#sealSegment();
+    this.#segment = this.#openSegment(number);
+  }
+
+  #sealSegment(): void {
+    this.#lastHash = this.#segment.seal();
+    this.#options.observer.sealed({ number: this.#segment.number, hash: this.#lastHash });
+  }
+
+  #openSegment(number: number): Segment {
+    const { directory, sessionId, key } = this.#options;
+    const path = join(directory, `${number}.seg`);
+    return new Segment({ path, sessionId, number, previousHash: this.#lastHash, key });
+  }
+
+  #abandon(): void {
+    try {
+      this.#segment.abandon();
+    } catch {
+      // The file is given up either way.
+    }
+  }
+}
+
+function unwritable(cause: unknown): Fault {
+  const message = 'the session cannot be recorded, so it cannot go on';
+  return new Fault('RECORDING_UNWRITABLE', message, { cause });
+}

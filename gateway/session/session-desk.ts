@@ -1,0 +1,66 @@
+import type { VerifiedSvid } from '../../identity/verify.ts';
+import type { Backend, Grant } from '../../proto/gen/writ/resource/v1/resource_pb.ts';
+import type { Recorder } from '../recording/recorder.ts';
+
+/** Where a protocol asks for a session once it knows what its client wants. */
+export interface SessionDesk {
+  /**
+   * Resolves with a session that the server has committed and whose recording has begun.
+   * @throws Fault PERMISSION_DENIED, UNAVAILABLE, RESOURCE_EXHAUSTED, AUDIT_UNWRITABLE or
+   * RECORDING_UNWRITABLE; its message is for the client, and nothing is open then
+   */
+  open(request: SessionRequest): Promise<Session>;
+}
+
+export interface SessionRequest {
+  /** Untrusted. */
+  readonly backend: string;
+  /** The grant that the client named, untrusted; empty if it named none (threats S13). */
+  readonly grant: string;
+  readonly peer: VerifiedSvid;
+  /** `ip:port` of the client. */
+  readonly address: string;
+  /** What the client says of itself, e.g. `application_name`; untrusted, cut to what a record keeps. */
+  readonly client: Readonly<Record<string, string>>;
+}
+
+/** One client's use of one backend under one grant. Disposing it seals its record and tells the server. */
+export interface Session extends AsyncDisposable {
+  readonly id: string;
+  readonly grant: Grant;
+  readonly backend: Backend;
+  readonly identity: SessionIdentity;
+  readonly expiresAt: Date;
+
+  /** Aborts when the session must end; `reason` is a Fault whose message is for the client. */
+  readonly signal: AbortSignal;
+
+  readonly recorder: Recorder;
+
+  /** Kept by the protocol; told to the server at the end. */
+  readonly counts: SessionCounts;
+
+  /** Keys the HMACs of what a record must not show (threats S9). Never leaves this process. */
+  readonly hmacKey: Uint8Array;
+
+  /** Ends the session and aborts `signal`; the first reason is the one that is kept. */
+  end(reason: string): void;
+}
+
+export interface SessionIdentity {
+  readonly spiffeId: string;
+  readonly owner: string;
+  readonly purpose: string;
+  readonly environment: string;
+  readonly entryId: string;
+  readonly agentId: string;
+  /** Lower-case hex. */
+  readonly serial: string;
+}
+
+export interface SessionCounts {
+  bytesUp: number;
+  bytesDown: number;
+  rows: number;
+  statements: number;
+}
