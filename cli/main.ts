@@ -1,0 +1,91 @@
+#!/usr/bin/env node
+/** `writ`: finds the verb, runs it, turns what it throws into one line and an exit status. */
+import { parseArgs } from 'node:util';
+import { FAULTS, Fault } from '../runtime/fault.ts';
+import { RpcError } from '../runtime/grpc-client.ts';
+import { AdminConnection, defaultAdminSocket } from './admin-connection.ts';
+import { findVerb, usage, verbUsage } from './usage.ts';
+import { textFlag, type Verb } from './verb.ts';
+
+const COMMON = {
+  help: { type: 'boolean', short: 'h', default: false },
+  'admin-socket': { type: 'string' },
+} as const;
+
+process.exitCode = await main(process.argv.slice(2));
+
+async function main(argv: readonly string[]): Promise<number> {
+  const verb = findVerb(argv);
+  if (verb === undefined) return noVerb(argv);
+  try {
+    await runVerb(verb, argv.slice(verb.path.length));
+    return 0;
+  } catch (error) {
+    return report(error);
+  }
+}
+
+function noVerb(argv: readonly string[]): number {
+  const asked = argv.length === 0 || argv.includes('--help') || argv.includes('-h');
+  const words = argv.filter((word) => !word.startsWith('-')).join(' ');
+  const text = usage(words);
+  if (asked) {
+    process.stdout.write(text);
+    return argv.length === 0 ? 2 : 0;
+  }
+  process.stderr.write(`writ: no command ${JSON.stringify(words)}\n${text}`);
+  return 2;
+}
+
+async function runVerb(verb: Verb, argv: readonly string[]): Promise<void> {
+  const { flags, positionals } = parse(verb, argv);
+  if (flags.help === true) {
+    process.stdout.write(verbUsage(verb));
+    return;
+  }
+  const stop = new AbortController();
+  const onSignal = () => stop.abort(new Fault('UNAVAILABLE', 'interrupted'));
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, onSignal);
+  await using admin = new AdminConnection(textFlag(flags, 'admin-socket') ?? defaultAdminSocket());
+  await verb.run(
+    flags,
+    {
+      signal: stop.signal,
+      admin: (service) => admin.client(service),
+      out: (line) => process.stdout.write(`${line}\n`),
+      err: (line) => process.stderr.write(`${line}\n`),
+    },
+    positionals,
+  );
+}
+
+function parse(verb: Verb, argv: readonly string[]) {
+  const options = { ...COMMON, ...verb.options };
+  try {
+    const parsed = parseArgs({ args: [...argv], options, allowPositionals: true, strict: true });
+    const least = verb.positionals.filter((name) => !name.startsWith('[')).length;
+    const given = parsed.positionals.length;
+    if (parsed.values.help !== true && (given < least || given > verb.positionals.length)) {
+      throw new Error(`takes ${verb.positionals.join(' ') || 'no arguments'}`);
+    }
+    return { flags: parsed.values, positionals: parsed.positionals };
+  } catch (error) {
+    const what = error instanceof Error ? error.message : String(error);
+    throw new Fault('USAGE', `${verb.path.join(' ')}: ${what}\n${verbUsage(verb).trimEnd()}`);
+  }
+}
+
+function report(error: unknown): number {
+  if (error instanceof RpcError) {
+    process.stderr.write(`writ: ${error.message}\n`);
+    return error.faultCode === undefined ? 1 : FAULTS[error.faultCode].exit;
+  }
+  const fault = Fault.from(error);
+  process.stderr.write(`writ: ${fault.message}\n`);
+  if (fault.code === 'INTERNAL') process.stderr.write(`${detail(fault.cause)}\n`);
+  return FAULTS[fault.code].exit;
+}
+
+function detail(cause: unknown): string {
+  return cause instanceof Error ? (cause.stack ?? cause.message) : String(cause);
+}

@@ -1,0 +1,90 @@
+/**
+ * A process of `writ up`: in its own process group, told to stop by the end of its stdin, so that
+ * it also ends when this process is killed.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { closeSync, openSync, readFileSync } from 'node:fs';
+import { Fault } from '../../runtime/fault.ts';
+
+export interface ChildOptions {
+  /** What messages call it. */
+  readonly name: string;
+  readonly file: string;
+  readonly args: readonly string[];
+  /** Its stdout and stderr go here, 0600. */
+  readonly logFile: string;
+  readonly cwd?: string;
+  readonly env?: NodeJS.ProcessEnv;
+  readonly user?: { readonly uid: number; readonly gid: number };
+}
+
+const STOP_MS = 8000;
+
+export class Child {
+  readonly name: string;
+  readonly #options: ChildOptions;
+  readonly #process: ChildProcess;
+  /** Resolves when it is gone, whatever ended it. */
+  readonly gone: Promise<void>;
+
+  constructor(options: ChildOptions) {
+    this.name = options.name;
+    this.#options = options;
+    const log = openSync(options.logFile, 'a', 0o600);
+    try {
+      this.#process = spawn(options.file, [...options.args], {
+        stdio: ['pipe', log, log],
+        detached: true,
+        ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
+        ...(options.env === undefined ? {} : { env: options.env }),
+        ...options.user,
+      });
+    } finally {
+      closeSync(log);
+    }
+    this.#process.stdin?.on('error', () => undefined);
+    this.gone = new Promise((resolve) => {
+      this.#process.once('exit', () => resolve());
+      this.#process.once('error', () => resolve());
+    });
+  }
+
+  get pid(): number {
+    return this.#process.pid ?? 0;
+  }
+
+  get running(): boolean {
+    const { exitCode, signalCode, pid } = this.#process;
+    return pid !== undefined && exitCode === null && signalCode === null;
+  }
+
+  /** Asks it to stop, waits, and in the end kills its group. */
+  async stop(): Promise<void> {
+    this.#process.stdin?.end();
+    const timer = setTimeout(() => this.kill(), STOP_MS);
+    await this.gone;
+    clearTimeout(timer);
+  }
+
+  kill(): void {
+    if (!this.running) return;
+    try {
+      process.kill(-this.pid, 'SIGKILL');
+    } catch {
+      this.#process.kill('SIGKILL');
+    }
+  }
+
+  /** Why it ended, in one line: its own last message, or its status. */
+  epitaph(): Fault {
+    const tail = readFileSync(this.#options.logFile, 'utf8').slice(-8192).trimEnd().split('\n');
+    const own = tail
+      .reverse()
+      .find((line) => line.startsWith('writ: '))
+      ?.slice('writ: '.length);
+    const { exitCode, signalCode } = this.#process;
+    const status = signalCode === null ? `status ${exitCode}` : signalCode;
+    const text = own ?? `ended with ${status}; see ${this.#options.logFile}`;
+    return new Fault('STATE_UNUSABLE', `${this.name}: ${text}`);
+  }
+}

@@ -1,0 +1,165 @@
+/** `writ up` from its first line to its last: starts the parts in order, shows the sample, waits, stops. */
+import { rm } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { bundleToPem } from '../../identity/bundle.ts';
+import { writeAtomic } from '../../runtime/atomic-file.ts';
+import { systemClock } from '../../runtime/clock.ts';
+import { Closers } from '../../runtime/closers.ts';
+import { AdminConnection } from '../admin-connection.ts';
+import type { VerbIo } from '../verb.ts';
+import { declareDemo } from './declare-demo.ts';
+import {
+  ensureSampleEntry,
+  joinAgent,
+  registerGateway,
+  rejoinExpiredAgent,
+} from './demo-access.ts';
+import { type DemoDatabase, startDemoDatabase } from './demo-database.ts';
+import { keepBackendSetUp } from './demo-dba.ts';
+import { sampleIdentity } from './demo-resources.ts';
+import { printInstructions } from './instructions.ts';
+import type { Plan } from './plan.ts';
+import { checkPorts } from './ports.ts';
+import { startAgent, startGateway, startServer } from './processes.ts';
+import { runSample } from './sample.ts';
+import { openStateDir, type StateDir } from './state-dir.ts';
+import type { Supervised } from './supervised.ts';
+import { demoUser } from './system-user.ts';
+import { GATEWAY_HOST, type Running, writeUpJson } from './up-json.ts';
+
+interface Start {
+  readonly plan: Plan;
+  readonly state: StateDir;
+  readonly io: VerbIo;
+  /** Stops what was started, in reverse order. */
+  readonly closers: Closers;
+}
+
+/** Resolves after everything that it started has ended. */
+export async function runUp(plan: Plan, stateDir: string, given: VerbIo): Promise<void> {
+  const started = systemClock.monotonicMs();
+  await using closers = new Closers();
+  const state = await openStateDir(resolve(stateDir));
+  closers.defer(async () => await state[Symbol.asyncDispose]());
+  await checkPorts(plan.ports);
+  const admin = new AdminConnection(state.in('server', 'admin.sock'));
+  closers.defer(() => admin[Symbol.asyncDispose]());
+  const io: VerbIo = { ...given, admin: (service) => admin.client(service) };
+  try {
+    await rm(state.in('up.json'), { force: true });
+    const running = await startParts({ plan, state, io, closers });
+    const seconds = ((systemClock.monotonicMs() - started) / 1000).toFixed(1);
+    io.out(`ready after ${seconds} s\n`);
+    await stay(running, { plan, state, io });
+  } catch (error) {
+    // Ctrl-C is the ordinary end, whatever it interrupts.
+    if (!io.signal.aborted) throw error;
+  } finally {
+    await rm(state.in('up.json'), { force: true });
+    if (io.signal.aborted) io.err('stopping ...');
+  }
+}
+
+/** What does not need each other starts at the same time: the first minute counts. */
+async function startParts({ plan, state, io, closers }: Start): Promise<UpParts> {
+  const say = (line: string) => io.err(line);
+  let running: UpParts | undefined;
+  const started = async () => {
+    if (running !== undefined) await writeUpJson(plan, state, running);
+  };
+  const parts = { plan, state, io, say, started };
+  const held = <P extends Part>(part: P): P => {
+    stopInTurn(part, closers);
+    return part;
+  };
+  const [database, server] = await allOrFirstFault([
+    startDatabase(plan, state, io).then(held),
+    startServer(parts).then(held),
+  ]);
+  const join = await joinAgent(plan, state, io);
+  const [agent, password, gateway] = await allOrFirstFault([
+    startAgent({ ...parts, prepare: () => rejoinExpiredAgent(plan, state, io) }).then(held),
+    declareDemo({ plan, state, database, io }),
+    registerGateway(plan, state, io)
+      .then((program) => startGateway({ ...parts, program }))
+      .then(held),
+  ]);
+  const bundle = bundleToPem(await join.bundle());
+  await writeAtomic(state.in('bundle.pem'), Buffer.from(bundle), 0o644);
+  running = { database, server, agent, gateway, agentId: join.agentId, password };
+  await writeUpJson(plan, state, running);
+  return running;
+}
+
+async function startDatabase(plan: Plan, state: StateDir, io: VerbIo): Promise<DemoDatabase> {
+  const say = (line: string) => io.err(line);
+  const user = await demoUser(say);
+  const { signal } = io;
+  return await startDemoDatabase({ state, port: plan.ports.postgres, user, signal, say });
+}
+
+/** Like Promise.all, but waits for all before it rejects, so that what did start can be stopped. */
+async function allOrFirstFault<T extends readonly unknown[]>(
+  work: readonly [...{ [K in keyof T]: Promise<T[K]> }],
+): Promise<T> {
+  await Promise.allSettled(work);
+  return (await Promise.all(work)) as unknown as T;
+}
+
+interface Part {
+  stop(): Promise<void>;
+  kill(): void;
+}
+
+interface UpParts extends Running {
+  readonly database: DemoDatabase;
+  readonly server: Supervised;
+  readonly agent: Supervised;
+  readonly gateway: Supervised;
+  /** Of the gateway's login on the demo's database. */
+  readonly password: string;
+}
+
+/** Shows the sample, then stays until Ctrl-C or until a part is lost for good. */
+async function stay(running: UpParts, { plan, state, io }: Omit<Start, 'closers'>): Promise<void> {
+  const { database, server, agent, gateway, password } = running;
+  const background = keepBackendSetUp(database, password, io);
+  if (plan.sample) {
+    await ensureSampleEntry(plan, io);
+    await runSample({
+      workloadApi: `unix://${state.in('run', 'agent.sock')}`,
+      spiffeId: sampleIdentity(plan),
+      gateway: { host: GATEWAY_HOST, port: plan.ports.gatewayPostgres },
+      io,
+    });
+  }
+  printInstructions(plan, state, io);
+  const databaseLost = database.gone.then(() => {
+    if (!io.signal.aborted) throw database.epitaph();
+  });
+  const lost = [server, agent, gateway].map((process) => process.lost);
+  await Promise.race([aborted(io.signal), databaseLost, ...lost]);
+  await background;
+}
+
+/** A second Ctrl-C, at least 300 ms after the first, kills what has not stopped yet. */
+function stopInTurn(part: Part, closers: Closers): void {
+  let first: number | undefined;
+  const onSignal = () => {
+    const now = systemClock.monotonicMs();
+    first ??= now;
+    if (now - first > 300) part.kill();
+  };
+  process.on('SIGINT', onSignal);
+  closers.defer(async () => {
+    await part.stop();
+    process.off('SIGINT', onSignal);
+  });
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((done) => {
+    if (signal.aborted) done();
+    signal.addEventListener('abort', () => done(), { once: true });
+  });
+}

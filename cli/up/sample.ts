@@ -1,0 +1,152 @@
+/** The sample workload: what a service does with Writ, step by step, on screen. */
+import { timestampDate } from '@bufbuild/protobuf/wkt';
+import pg from 'pg';
+import { bundleToPem } from '../../identity/bundle.ts';
+import { SpiffeId } from '../../identity/spiffe-id.ts';
+import { svidPem } from '../../identity/x509-svid.ts';
+import { SessionService } from '../../proto/gen/writ/admin/v1/admin_pb.ts';
+import { systemClock } from '../../runtime/clock.ts';
+import { Fault } from '../../runtime/fault.ts';
+import { fetchJwtSvid } from '../../sdk/jwt-source.ts';
+import { WorkloadApiClient } from '../../sdk/workload-api-client.ts';
+import { X509Source } from '../../sdk/x509-source.ts';
+import { transcriptLines } from '../transcript.ts';
+import type { VerbIo } from '../verb.ts';
+import { BACKEND } from './demo-resources.ts';
+
+export interface SampleOptions {
+  /** `unix://` URI. */
+  readonly workloadApi: string;
+  readonly spiffeId: string;
+  readonly gateway: { readonly host: string; readonly port: number };
+  readonly io: VerbIo;
+}
+
+const QUERY = 'select id, name, email, ssn, card_number, city from customers order by id limit 3';
+const REFUSED = 'delete from orders';
+const LONG_QUERY = 'select count(*), pg_sleep(60) from orders';
+
+export async function runSample(options: SampleOptions): Promise<void> {
+  const { io, workloadApi } = options;
+  const spiffeId = SpiffeId.parse(options.spiffeId);
+  const step = stepper(io);
+  await using source = await step('X509-SVID from the agent', async (show) => {
+    const opened = await X509Source.connect({ endpoint: workloadApi, spiffeId, signal: io.signal });
+    const { id, serial, notAfter } = opened.svid.value;
+    show(`${id}, serial ${serial.slice(0, 16)}…, until ${notAfter.toISOString()}`);
+    return opened;
+  });
+  await step('JWT-SVID for the audience "reports"', async (show) => {
+    await using client = new WorkloadApiClient(workloadApi);
+    const jwt = await fetchJwtSvid(client, 'reports', { spiffeId, signal: io.signal });
+    const validated = await client.validateJwtSvid(jwt.token, 'reports', io.signal);
+    show(`${jwt.token.slice(0, 24)}…, the agent validates it as ${validated.id}`);
+  });
+  const client = await step('a session on the backend "shop" through the gateway', async (show) => {
+    const opened = await connect(options, source);
+    show('by mTLS: no password exists that this workload could leak');
+    return opened;
+  });
+  const ended = endOf(client);
+  await step(QUERY, async (show) => {
+    const { rows } = await client.query<Record<string, unknown>>(QUERY);
+    for (const row of rows) show(Object.values(row).join(' | '));
+  });
+  await step(REFUSED, async (show) => {
+    const error = await refusalOf(client.query(REFUSED));
+    show(`${error.code}: ${error.message}`);
+  });
+  const session = await newestSession(options);
+  await step(`writ session kill ${session}, in mid-query`, async (show) => {
+    const query = refusalOf(client.query(LONG_QUERY));
+    await systemClock.wait(200, io.signal);
+    const killed = systemClock.monotonicMs();
+    const request = { sessionId: session, reason: 'shown by writ up' };
+    await io.admin(SessionService).killSession(request, { signal: io.signal });
+    const error = await query;
+    await ended;
+    const took = Math.round(systemClock.monotonicMs() - killed);
+    show(`${error.code ?? 'connection closed'}: ${error.message} (${took} ms after the command)`);
+  });
+  await step(`writ session replay ${session}`, async (show) => {
+    for (const line of await replay(session, io)) show(line);
+  });
+}
+
+type Show = (line: string) => void;
+
+function stepper(io: VerbIo) {
+  let count = 0;
+  return async <T>(title: string, work: (show: Show) => Promise<T>): Promise<T> => {
+    count += 1;
+    const started = systemClock.monotonicMs();
+    const shown: string[] = [];
+    const result = await work((line) => shown.push(line));
+    const took = Math.round(systemClock.monotonicMs() - started);
+    io.out(`${count}. ${title}  (${took} ms)`);
+    for (const line of shown) io.out(`     ${line}`);
+    return result;
+  };
+}
+
+async function connect({ gateway }: SampleOptions, source: X509Source): Promise<pg.Client> {
+  const { certificates, key } = svidPem(source.svid.value);
+  const client = new pg.Client({
+    host: gateway.host,
+    port: gateway.port,
+    database: BACKEND,
+    user: 'reporting',
+    application_name: 'writ up sample',
+    ssl: { ca: bundleToPem(source.bundle.value), cert: certificates, key, minVersion: 'TLSv1.3' },
+  });
+  await client.connect();
+  return client;
+}
+
+function endOf(client: pg.Client): Promise<void> {
+  return new Promise((resolve) => {
+    client.on('error', () => undefined);
+    client.on('end', () => resolve());
+  });
+}
+
+/** What the database answered in place of a result. */
+async function refusalOf(query: Promise<unknown>): Promise<{ code?: string; message: string }> {
+  try {
+    await query;
+  } catch (error) {
+    return error as { code?: string; message: string };
+  }
+  throw new Fault('INTERNAL', 'the sample was allowed what it should be refused');
+}
+
+async function newestSession({ io, spiffeId }: SampleOptions): Promise<string> {
+  const { sessions } = await io
+    .admin(SessionService)
+    .listSessions({ openOnly: true, limit: 20 }, { signal: io.signal });
+  const mine = sessions
+    .filter((session) => session.spiffeId === spiffeId)
+    .sort((a, b) => openedMs(b.openedAt) - openedMs(a.openedAt));
+  const [newest] = mine;
+  if (newest === undefined) throw new Fault('INTERNAL', "the sample's session is not listed");
+  return newest.id;
+}
+
+function openedMs(at: Parameters<typeof timestampDate>[0] | undefined): number {
+  return at === undefined ? 0 : timestampDate(at).getTime();
+}
+
+/** The transcript, once the gateway has sealed the record. */
+async function replay(sessionId: string, io: VerbIo): Promise<string[]> {
+  for (let tries = 0; ; tries += 1) {
+    const lines: string[] = [];
+    let state = '';
+    const stream = io.admin(SessionService).replaySession({ sessionId }, { signal: io.signal });
+    for await (const { message } of stream) {
+      if (message.case === 'event') lines.push(...transcriptLines(message.value));
+      if (message.case === 'verdict') state = message.value.state;
+    }
+    if (state === 'verified' || tries === 50) return [...lines, `record ${state}`];
+    await systemClock.wait(100, io.signal);
+  }
+}

@@ -1,0 +1,67 @@
+/** Every command of `writ`, in the order of its usage. */
+import type { Verb } from './verb.ts';
+import { agentRun } from './verbs/agent-run.ts';
+import { agentBan, agentEvict, agentList, agentShow } from './verbs/agents.ts';
+import { apply } from './verbs/apply.ts';
+import { auditTail } from './verbs/audit-tail.ts';
+import { auditVerify } from './verbs/audit-verify.ts';
+import { backendSetup } from './verbs/backend-setup.ts';
+import { entryDelete, entryList, entryShow } from './verbs/entries.ts';
+import { entryCreate } from './verbs/entry-create.ts';
+import { fetchBundle, fetchJwt, fetchX509 } from './verbs/fetch.ts';
+import { gatewayRun } from './verbs/gateway-run.ts';
+import { gatewayCreate, gatewayList } from './verbs/gateways.ts';
+import { grantList, grantRevoke, grantShow } from './verbs/grants.ts';
+import {
+  identityList,
+  identityResume,
+  identityRetire,
+  identityShow,
+  identitySuspend,
+} from './verbs/identities.ts';
+import { lockCreate, lockDelete, lockList } from './verbs/locks.ts';
+import { serverRun } from './verbs/server-run.ts';
+import { sessionReplay } from './verbs/session-replay.ts';
+import { sessionKill, sessionList, sessionShow } from './verbs/sessions.ts';
+import { tokenCreate } from './verbs/token-create.ts';
+import { up } from './verbs/up.ts';
+
+export const VERBS: readonly Verb[] = [
+  up,
+  serverRun,
+  agentRun,
+  gatewayRun,
+  tokenCreate,
+  agentList,
+  agentShow,
+  agentBan,
+  agentEvict,
+  entryCreate,
+  entryList,
+  entryShow,
+  entryDelete,
+  identityList,
+  identityShow,
+  identitySuspend,
+  identityResume,
+  identityRetire,
+  apply,
+  grantList,
+  grantShow,
+  grantRevoke,
+  backendSetup,
+  gatewayCreate,
+  gatewayList,
+  sessionList,
+  sessionShow,
+  sessionKill,
+  sessionReplay,
+  lockCreate,
+  lockList,
+  lockDelete,
+  auditTail,
+  auditVerify,
+  fetchX509,
+  fetchJwt,
+  fetchBundle,
+];

@@ -1,0 +1,51 @@
+import { BackendService, ResourceService } from '../../proto/gen/writ/admin/v1/admin_pb.ts';
+import { Fault } from '../../runtime/fault.ts';
+import { readCatalog, withPostgres } from '../postgres-catalog.ts';
+import { type Flags, textFlag, type Verb, type VerbIo } from '../verb.ts';
+
+export const backendSetup: Verb = {
+  path: ['backend', 'setup'],
+  positionals: ['BACKEND'],
+  summary: 'Print the SQL that a database administrator runs once, and after grants change',
+  options: {
+    url: { type: 'string' },
+    undo: { type: 'boolean', default: false },
+  },
+  run,
+};
+
+async function run(flags: Flags, io: VerbIo, [backend = '']: readonly string[]): Promise<void> {
+  const loginUser = await loginOf(backend, io);
+  const catalog = await withPostgres({ connectionString: urlOf(flags) }, (client) =>
+    readCatalog(client, loginUser),
+  ).catch((cause: Error) => {
+    throw new Fault('BACKEND_FAILED', `cannot read the catalog: ${cause.message}`, { cause });
+  });
+  const plan = await io
+    .admin(BackendService)
+    .planBackendSetup({ backend, catalog }, { signal: io.signal });
+  io.out(flags.undo === true ? plan.undoSql : plan.sql);
+  for (const warning of plan.warnings) io.err(`warning: ${warning}`);
+}
+
+/** A password on the command line is seen by every process of the machine. */
+function urlOf(flags: Flags): string {
+  const url = textFlag(flags, 'url') ?? process.env.DATABASE_URL;
+  if (url === undefined) {
+    throw new Fault('USAGE', 'backend setup: name the database with --url or DATABASE_URL');
+  }
+  if (textFlag(flags, 'url') !== undefined && /^[a-z]+:\/\/[^/@]*:[^/@]+@/.test(url)) {
+    throw new Fault('USAGE', '--url holds a password: set PGPASSWORD or DATABASE_URL instead');
+  }
+  return url;
+}
+
+async function loginOf(name: string, io: VerbIo): Promise<string> {
+  const { resource } = await io
+    .admin(ResourceService)
+    .getResource({ kind: 'Backend', name }, { signal: io.signal });
+  if (resource?.body.case !== 'backend' || resource.body.value.type.case !== 'postgres') {
+    throw new Fault('NOT_FOUND', `no PostgreSQL backend ${JSON.stringify(name)}`);
+  }
+  return resource.body.value.type.value.loginUser;
+}

@@ -1,0 +1,81 @@
+/** `writ fetch x509|jwt|bundle`: this process's identity from the agent, for people and scripts. */
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { bundleToPem } from '../../identity/bundle.ts';
+import { SpiffeId } from '../../identity/spiffe-id.ts';
+import { svidPem } from '../../identity/x509-svid.ts';
+import { writeAtomic } from '../../runtime/atomic-file.ts';
+import { Fault } from '../../runtime/fault.ts';
+import { fetchJwtSvid } from '../../sdk/jwt-source.ts';
+import { WorkloadApiClient } from '../../sdk/workload-api-client.ts';
+import { X509Source } from '../../sdk/x509-source.ts';
+import { defaultStateDir } from '../admin-connection.ts';
+import { type Flags, textFlag, textFlags, type Verb, type VerbIo } from '../verb.ts';
+
+const WAIT_MS = 10_000;
+const common = { socket: { type: 'string' }, 'spiffe-id': { type: 'string' } } as const;
+
+export const fetchX509: Verb = {
+  path: ['fetch', 'x509'],
+  positionals: [],
+  summary: 'Write this process’s X509-SVID, key and bundle as svid.pem, key.pem and bundle.pem',
+  options: { ...common, out: { type: 'string', default: '.' } },
+  async run(flags, io) {
+    await using source = await connect(flags, io);
+    const folder = textFlag(flags, 'out') ?? '.';
+    const { certificates, key } = svidPem(source.svid.value);
+    await mkdir(folder, { recursive: true, mode: 0o700 });
+    await writeAtomic(join(folder, 'key.pem'), Buffer.from(key), 0o600);
+    await writeAtomic(join(folder, 'svid.pem'), Buffer.from(certificates), 0o644);
+    await writeAtomic(
+      join(folder, 'bundle.pem'),
+      Buffer.from(bundleToPem(source.bundle.value)),
+      0o644,
+    );
+    const { id, notAfter } = source.svid.value;
+    io.out(String(id));
+    io.err(`svid.pem, key.pem and bundle.pem in ${folder} hold until ${notAfter.toISOString()}`);
+  },
+};
+
+export const fetchBundle: Verb = {
+  path: ['fetch', 'bundle'],
+  positionals: [],
+  summary: 'Print the trust domain’s X.509 authorities as PEM',
+  options: common,
+  async run(flags, io) {
+    await using source = await connect(flags, io);
+    io.out(bundleToPem(source.bundle.value).trimEnd());
+  },
+};
+
+export const fetchJwt: Verb = {
+  path: ['fetch', 'jwt'],
+  positionals: [],
+  summary: 'Print a JWT-SVID of this process',
+  options: { ...common, audience: { type: 'string', multiple: true } },
+  async run(flags, io) {
+    const audience = textFlags(flags, 'audience');
+    if (audience.length === 0) throw new Fault('USAGE', 'fetch jwt: name the --audience');
+    await using client = new WorkloadApiClient(endpoint(flags));
+    const signal = AbortSignal.any([io.signal, AbortSignal.timeout(WAIT_MS)]);
+    const svid = await fetchJwtSvid(client, audience, { ...idOf(flags), signal });
+    io.out(svid.token);
+  },
+};
+
+function connect(flags: Flags, io: VerbIo): Promise<X509Source> {
+  const signal = AbortSignal.any([io.signal, AbortSignal.timeout(WAIT_MS)]);
+  return X509Source.connect({ endpoint: endpoint(flags), ...idOf(flags), signal });
+}
+
+function idOf(flags: Flags): { spiffeId?: SpiffeId } {
+  const text = textFlag(flags, 'spiffe-id');
+  return text === undefined ? {} : { spiffeId: SpiffeId.parse(text) };
+}
+
+/** `--socket`, SPIFFE_ENDPOINT_SOCKET, or the agent of `writ up`. */
+function endpoint(flags: Flags): string {
+  const given = textFlag(flags, 'socket') ?? process.env.SPIFFE_ENDPOINT_SOCKET;
+  return given ?? `unix://${join(defaultStateDir(), 'run/agent.sock')}`;
+}
