@@ -1,6 +1,6 @@
 // Behind `npm run up`, `npm test` and `npm run bench`: installs what is missing, builds what is stale,
 // then runs the command. Imports node: modules alone, since it runs before anything is installed.
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -71,11 +71,14 @@ function step(file, args, message) {
 
 /** The command takes this process's place as far as Node can: same terminal, same signals, same status. */
 function run(args) {
-  // Ctrl-C reaches the child by the terminal's process group; this process only waits for it.
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => undefined);
-  const { status, signal, error } = spawnSync(process.execPath, args, { cwd: command === 'up' ? process.cwd() : ROOT, stdio: 'inherit' });
-  if (error) fail(error.message);
-  process.exit(signal === null ? (status ?? 1) : 1);
+  const child = spawn(process.execPath, args, {
+    cwd: command === 'up' ? process.cwd() : ROOT,
+    stdio: 'inherit',
+  });
+  // A Ctrl-C may reach the child twice: by the terminal and from here. `writ up` takes both as one.
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));
+  child.on('error', (error) => fail(error.message));
+  child.on('exit', (status, signal) => process.exit(signal === null ? (status ?? 1) : 1));
 }
 
 function fail(message) {

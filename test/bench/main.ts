@@ -1,0 +1,34 @@
+/**
+ * `npm run bench [ROW ...]`: each row measures Writ beside a peer in the same run and prints a ratio.
+ * Compare ratios, never absolute figures of two runs. `--revocations N` and `--seconds N` set the size.
+ */
+import { parseArgs } from 'node:util';
+import { startUp } from '../fixtures/writ-up.ts';
+import { benchPgbench } from './pgbench.ts';
+import { benchRevocation } from './revocation.ts';
+import type { Row } from './row.ts';
+
+const ROWS: Readonly<Record<string, Row>> = {
+  pgbench: benchPgbench,
+  revocation: benchRevocation,
+};
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    seconds: { type: 'string', default: '5' },
+    revocations: { type: 'string', default: '100' },
+  },
+});
+const options = { seconds: Number(values.seconds), revocations: Number(values.revocations) };
+const names = positionals.length > 0 ? positionals : Object.keys(ROWS);
+await using up = await startUp();
+for (const name of names) {
+  const row = ROWS[name];
+  if (row === undefined) {
+    process.stderr.write(`bench: no row ${name}; there are ${Object.keys(ROWS).join(', ')}\n`);
+    process.exitCode = 2;
+    break;
+  }
+  for (const line of await row(up, options)) process.stdout.write(`${line}\n`);
+}

@@ -1,0 +1,185 @@
+import assert from 'node:assert/strict';
+import { existsSync, readFileSync, statSync } from 'node:fs';
+import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { systemClock } from '../../runtime/clock.ts';
+import { freePortBase, runWrit, startUp } from '../fixtures/writ-up.ts';
+
+const never = new AbortController().signal;
+const PROMISED_READY_S = 10;
+
+describe('writ up', () => {
+  let folder: string;
+
+  beforeEach(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'writ-up-test-'));
+    await chmod(folder, 0o755);
+  });
+  const cleanUp: string[] = [];
+  afterEach(() => rm(folder, { recursive: true, force: true }));
+  after(() => Promise.all(cleanUp.map((path) => rm(path, { recursive: true, force: true }))));
+
+  it('is ready within 10 s, shows the sample, ends with Ctrl-C and goes on where it was', async () => {
+    const state = join(folder, 'state');
+    const portBase = await freePortBase();
+    const first = await startUp({ state, portBase, args: [] });
+    const end = systemClock.monotonicMs() + 30_000;
+    while (!first.output().includes('Ctrl-C stops everything') && systemClock.monotonicMs() < end) {
+      await systemClock.wait(50, never);
+    }
+    const shown = first.output();
+    const ready = Number(/ready after ([\d.]+) s/.exec(shown)?.[1]);
+    assert.ok(ready <= PROMISED_READY_S, `ready after ${ready} s`);
+    const pieces = [
+      'X509-SVID',
+      'JWT-SVID',
+      '42501',
+      '57P01',
+      'record verified',
+      'psql "host=localhost',
+    ];
+    for (const piece of pieces) assert.ok(shown.includes(piece), `shows ${piece}:\n${shown}`);
+    assert.doesNotMatch(shown, /\b9\d\d-\d\d-\d{4}\b/, 'no whole national id on screen');
+    const bundle = readFileSync(first.json.bundle, 'utf8');
+    const { pids, agent } = first.json;
+    first.signal('SIGINT');
+    assert.equal(await first.exited, 0, first.output());
+    await first[Symbol.asyncDispose]();
+    for (const pid of Object.values(pids)) assert.ok(!isAlive(pid), `${pid} ended`);
+    assert.ok(!existsSync(join(state, 'up.json')));
+
+    await using second = await startUp({ state, portBase, args: ['--no-sample'] });
+    assert.equal(readFileSync(second.json.bundle, 'utf8'), bundle);
+    assert.equal(second.json.agent.id, agent.id);
+  }).timeout(120_000);
+
+  it('writes up.json, 0600, with the keys it promises', async () => {
+    await using up = await startUp();
+    const file = join(up.state, 'up.json');
+    assert.equal(statSync(file).mode & 0o777, 0o600);
+    const shape = Object.fromEntries(
+      Object.entries(up.json).map(([key, value]) => [
+        key,
+        typeof value === 'string' ? 'string' : Object.keys(value).sort(),
+      ]),
+    );
+    assert.deepEqual(shape, {
+      trust_domain: 'string',
+      server: ['address', 'admin_socket', 'health'],
+      agent: ['health', 'id', 'workload_api'],
+      gateway: ['health', 'id', 'postgres'],
+      bundle: 'string',
+      demo: ['backend', 'database_url'],
+      pids: ['agent', 'gateway', 'postgres', 'server', 'up'],
+    });
+    assert.match(up.json.agent.workload_api, /^unix:\/\/\//);
+    for (const { health } of [up.json.server, up.json.agent, up.json.gateway]) {
+      const response = await fetch(`${health}/ready`);
+      assert.equal(response.status, 200);
+    }
+    for (const secret of ['server', 'agent', 'gateway']) {
+      assert.equal(statSync(join(up.state, secret)).mode & 0o777, 0o700, secret);
+    }
+  }).timeout(90_000);
+
+  it('takes its children with it when it is killed', async () => {
+    const up = await startUp();
+    const { pids } = up.json;
+    up.signal('SIGKILL');
+    await up.exited;
+    const end = systemClock.monotonicMs() + 15_000;
+    while (Object.values(pids).some(isAlive) && systemClock.monotonicMs() < end) {
+      await systemClock.wait(50, never);
+    }
+    assert.deepEqual(
+      Object.entries(pids).filter(([, pid]) => isAlive(pid)),
+      [],
+    );
+    await up[Symbol.asyncDispose]();
+  }).timeout(90_000);
+
+  const refusals: readonly [
+    string,
+    (state: string) => Promise<readonly string[]>,
+    RegExp,
+    number,
+  ][] = [
+    ['a bad --port-base', async () => ['--port-base', '80'], /--port-base "80": write a port/, 2],
+    ['a bad --ttl', async () => ['--ttl', '1y'], /--ttl "1y": write a duration/, 2],
+    ['an unknown option', async () => ['--nope'], /up: Unknown option '--nope'/, 2],
+    ['a bad --trust-domain', async () => ['--trust-domain', 'Example.org'], /Example\.org/, 2],
+    [
+      'a state of another version',
+      async (state) => {
+        await mkdir(state);
+        await writeFile(join(state, 'version'), '99\n');
+        return [];
+      },
+      /is of version "99"/,
+      1,
+    ],
+    [
+      'a state directory of something else',
+      async (state) => {
+        await mkdir(join(state, 'server'), { recursive: true });
+        return [];
+      },
+      /holds something else/,
+      1,
+    ],
+    [
+      'a path too long for a socket',
+      async () => ['--state', `/tmp/${'x'.repeat(100)}`],
+      /too long/,
+      1,
+    ],
+  ];
+  for (const [name, arrange, message, status] of refusals) {
+    it(`refuses ${name} in one line and leaves nothing running`, async () => {
+      const state = join(folder, 'state');
+      const extra = await arrange(state);
+      const outcome = await runWrit(['up', '--state', state, ...extra]);
+      assert.equal(outcome.status, status, outcome.stderr);
+      assert.match(outcome.stderr.split('\n')[0] ?? '', message);
+      assert.equal(outcome.stdout, '');
+    });
+  }
+
+  it('refuses a port that is taken, naming it', async () => {
+    const base = await freePortBase();
+    const taken = createServer();
+    await new Promise<void>((resolve) => taken.listen(base + 1, '127.0.0.1', resolve));
+    const state = join(folder, 'state');
+    const outcome = await runWrit(['up', '--state', state, '--port-base', String(base)]);
+    taken.close();
+    assert.equal(outcome.status, 1);
+    assert.match(outcome.stderr, new RegExp(`port ${base + 1} \\(gatewayPostgres\\) is taken`));
+    assert.equal(outcome.stderr.trim().split('\n').length, 1);
+  });
+
+  it('refuses a state directory that a running one holds', async () => {
+    await using up = await startUp();
+    const outcome = await runWrit(['up', '--state', up.state]);
+    assert.equal(outcome.status, 1);
+    assert.match(outcome.stderr, /is in use by process \d+/);
+  }).timeout(90_000);
+
+  it('works in a folder that only its owner may enter', async () => {
+    await chmod(folder, 0o700);
+    await using up = await startUp({ state: join(folder, 'state') });
+    assert.ok(up.json.pids.postgres > 0);
+    const elsewhere = /the demo database stands in (\S+)/.exec(up.output())?.[1];
+    if (elsewhere !== undefined) cleanUp.push(elsewhere);
+  }).timeout(90_000);
+});
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return readFileSync(`/proc/${pid}/stat`, 'latin1').split(') ')[1]?.[0] !== 'Z';
+  } catch {
+    return false;
+  }
+}
