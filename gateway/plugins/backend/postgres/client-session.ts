@@ -103,7 +103,7 @@ export class ClientSession {
 
   /** Whatever happens, the role is dropped, and the client is told why meanwhile. */
   async #useRole(place: Place, { role, password }: RoleCredential): Promise<void> {
-    const { session, socket, life } = this.#options;
+    const { socket, life } = this.#options;
     const { roles } = place.served;
     let connected: BackendConnection | undefined;
     let words: Promise<void> | undefined;

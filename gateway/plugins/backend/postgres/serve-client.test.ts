@@ -286,6 +286,14 @@ for (const version of POSTGRES_VERSIONS) {
       assert.deepEqual(await wire.roles(), []);
     });
 
+    it('ends its sessions when the gateway stops, and tells their clients', async () => {
+      const other = await startWireGateway(server);
+      using client = await WireClient.ready(other.port, other.tls);
+      const rest = client.rest();
+      await other[Symbol.asyncDispose]();
+      assert.equal(errorOf(await rest)?.message, 'the gateway is stopping');
+    });
+
     it('hands on what the backend says when it ends the session', async () => {
       using client = await ready();
       const session = lastSession();
