@@ -1,4 +1,4 @@
-import { access, constants, mkdir, stat } from 'node:fs/promises';
+import { access, constants, stat } from 'node:fs/promises';
 import type { ConnectionRefusal } from '../identity/tls.ts';
 import { systemClock } from '../runtime/clock.ts';
 import { Closers } from '../runtime/closers.ts';
@@ -6,6 +6,7 @@ import { formatHostPort, type HostPort } from '../runtime/config.ts';
 import { Fault } from '../runtime/fault.ts';
 import { serveHealth } from '../runtime/http-endpoint.ts';
 import type { Logger } from '../runtime/log.ts';
+import { makeDirectory } from '../runtime/make-directory.ts';
 import { MetricsRegistry } from '../runtime/metrics.ts';
 import { X509Source } from '../sdk/x509-source.ts';
 import { ServerLink } from './access/server-link.ts';
@@ -175,7 +176,7 @@ function svidReadiness(source: X509Source): string | undefined {
 async function prepareStateDir(directory: string): Promise<void> {
   let mode: number;
   try {
-    await mkdir(directory, { recursive: true, mode: 0o700 });
+    await makeDirectory(directory, 0o700);
     await access(directory, constants.W_OK);
     mode = (await stat(directory)).mode;
   } catch (error) {

@@ -3,7 +3,7 @@
  * it also ends when this process is killed.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
 import { Fault } from '../../runtime/fault.ts';
 
 export interface ChildOptions {
@@ -19,11 +19,15 @@ export interface ChildOptions {
 }
 
 const STOP_MS = 8000;
+/** How our own processes begin the line that tells why they end. */
+const LAST_WORDS = /^writ: (.+)$/;
 
 export class Child {
   readonly name: string;
   readonly #options: ChildOptions;
   readonly #process: ChildProcess;
+  /** Where its own part of the log file begins. */
+  readonly #logStart: number;
   /** Resolves when it is gone, whatever ended it. */
   readonly gone: Promise<void>;
 
@@ -32,6 +36,7 @@ export class Child {
     this.#options = options;
     const log = openSync(options.logFile, 'a', 0o600);
     try {
+      this.#logStart = fstatSync(log).size;
       this.#process = spawn(options.file, [...options.args], {
         stdio: ['pipe', log, log],
         detached: true,
@@ -75,13 +80,15 @@ export class Child {
     }
   }
 
-  /** Why it ended, in one line: its own last message, or its status. */
-  epitaph(): Fault {
-    const tail = readFileSync(this.#options.logFile, 'utf8').slice(-8192).trimEnd().split('\n');
-    const own = tail
-      .reverse()
-      .find((line) => line.startsWith('writ: '))
-      ?.slice('writ: '.length);
+  /** Why it ended, in one line: its own last message, by `lastWords`, or its status. */
+  epitaph(lastWords = LAST_WORDS): Fault {
+    const own = readFileSync(this.#options.logFile)
+      .subarray(this.#logStart)
+      .subarray(-8192)
+      .toString('utf8')
+      .split('\n')
+      .map((line) => lastWords.exec(line)?.[1])
+      .findLast((words) => words !== undefined);
     const { exitCode, signalCode } = this.#process;
     const status = signalCode === null ? `status ${exitCode}` : signalCode;
     const text = own ?? `ended with ${status}; see ${this.#options.logFile}`;

@@ -46,6 +46,8 @@ const HOST = '127.0.0.1';
 const SUPERUSER = 'postgres';
 export const SHOP = 'shop';
 const START_MS = 20_000;
+/** How Postgres tells why it does not start. */
+const FATAL = /FATAL: {2}(.+)$/;
 
 /**
  * Ends with its stdin, so that no kill of the supervisor leaves it running: the second subshell
@@ -226,7 +228,7 @@ async function untilAnswering(url: string, child: Child, signal: AbortSignal): P
 }
 
 function postgresFailed(child: Child): Fault {
-  const { message } = child.epitaph();
+  const { message } = child.epitaph(FATAL);
   return new Fault('STATE_UNUSABLE', `the demo database does not start; ${message}`);
 }
 

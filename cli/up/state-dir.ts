@@ -1,6 +1,7 @@
-import { mkdir, open, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { open, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Fault } from '../../runtime/fault.ts';
+import { makeDirectory } from '../../runtime/make-directory.ts';
 
 const VERSION = '1';
 const FOLDERS = [
@@ -26,9 +27,9 @@ export async function openStateDir(path: string): Promise<StateDir> {
     throw unusable(`--state ${path}: the path is too long for a Unix socket; choose a shorter one`);
   }
   try {
-    await mkdir(path, { recursive: true, mode: 0o755 });
+    await makeDirectory(path, 0o755);
     const fresh = await checkVersion(path);
-    for (const [name, mode] of FOLDERS) await mkdir(join(path, name), { recursive: true, mode });
+    for (const [name, mode] of FOLDERS) await makeDirectory(join(path, name), mode);
     const lock = join(path, 'lock');
     await takeLock(lock, path);
     return {

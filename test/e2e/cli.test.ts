@@ -4,7 +4,9 @@ import { join } from 'node:path';
 import { readingWorkload } from '../fixtures/workload.ts';
 import { type RunningUp, runWrit, startUp } from '../fixtures/writ-up.ts';
 
-describe('writ', () => {
+describe('writ', function () {
+  this.timeout(30_000);
+
   let up: RunningUp;
 
   before(async function () {

@@ -99,6 +99,7 @@ create table revocations (
   cause text not null,
   reason text not null
 );
+create index revocations_by_subject on revocations (subject_kind, subject);
 create table gateways (
   id text primary key,             -- SPIFFE ID
   name text not null unique,

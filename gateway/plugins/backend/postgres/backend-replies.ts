@@ -89,8 +89,7 @@ export class BackendReplies {
   }
 
   #countRow(): void {
-    const kind = this.#exchange.head?.kind;
-    if (kind !== 'query' && kind !== 'execute') throw unexpected();
+    this.#expect('query', 'execute');
     const { counts, rowLimit } = this.#options;
     if (rowLimit > 0 && counts.rows >= rowLimit) {
       throw new Fault('RESOURCE_EXHAUSTED', `the session has had its ${rowLimit} rows`);
@@ -218,9 +217,9 @@ export class BackendReplies {
   }
 
   /** The kind of the message that is answered. */
-  #expect(...kinds: readonly PendingKind[]): PendingKind {
+  #expect(one: PendingKind, other = one): PendingKind {
     const kind = this.#exchange.head?.kind;
-    if (kind === undefined || !kinds.includes(kind)) throw unexpected();
+    if (kind !== one && kind !== other) throw unexpected();
     return kind;
   }
 }

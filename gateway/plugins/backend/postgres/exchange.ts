@@ -84,8 +84,9 @@ export class Exchange {
     this.pendingBytes -= this.head?.prepared?.bytes ?? 0;
     this.#pending[this.#first] = DONE;
     this.#first += 1;
-    if (this.#first < this.#pending.length && this.#first < COMPACT_AFTER) return;
-    this.#pending.splice(0, this.#first);
+    if (this.#first === this.#pending.length) this.#pending.length = 0;
+    else if (this.#first < COMPACT_AFTER) return;
+    else this.#pending.splice(0, this.#first);
     this.#first = 0;
   }
 

@@ -84,10 +84,10 @@ export class FrameStream {
         position = end;
       }
     } finally {
-      if (position > kept) out.push(data.subarray(kept, position));
+      if (position > kept) out.push(part(data, kept, position));
       emit(out, write);
     }
-    this.#hold(data.subarray(position));
+    if (position < data.length) this.#hold(data.subarray(position));
   }
 
   /** What is held joined with `chunk`; undefined while that is not enough to go on. */
@@ -120,7 +120,6 @@ export class FrameStream {
 
   /** Grows by doubling, so that a message in very small pieces costs no more than one in large ones. */
   #hold(bytes: Buffer): void {
-    if (bytes.length === 0) return;
     const needed = this.#heldBytes + bytes.length;
     if (needed > this.#held.length) {
       const grown = Buffer.allocUnsafe(Math.max(needed, this.#held.length * 2));
@@ -134,9 +133,13 @@ export class FrameStream {
 
 const EMPTY = Buffer.alloc(0);
 
+function part(data: Buffer, start: number, end: number): Buffer {
+  return start === 0 && end === data.length ? data : data.subarray(start, end);
+}
+
 function emit(out: readonly Buffer[], write: (bytes: Buffer) => void): void {
-  const [only, ...more] = out;
-  if (only !== undefined) write(more.length === 0 ? only : Buffer.concat(out));
+  const only = out[0];
+  if (only !== undefined) write(out.length === 1 ? only : Buffer.concat(out));
 }
 
 function violation(message: string): Fault {

@@ -68,8 +68,13 @@ class Relay {
     const messages = new ClientMessages({ exchange, log, judge });
     this.#log = log;
     this.#replies = new BackendReplies({ exchange, log, counts, rowLimit, role });
-    this.#up = new FrameStream(CLIENT_RULES, (...message) => messages.handle(...message));
-    this.#down = new FrameStream(BACKEND_RULES, (...message) => this.#replies.handle(...message));
+    const replies = this.#replies;
+    this.#up = new FrameStream(CLIENT_RULES, (data, start, end) =>
+      messages.handle(data, start, end),
+    );
+    this.#down = new FrameStream(BACKEND_RULES, (data, start, end) =>
+      replies.handle(data, start, end),
+    );
   }
 
   start(): void {
@@ -97,33 +102,33 @@ class Relay {
 
   #fromClient(chunk: Buffer): void {
     this.#options.session.counts.bytesUp += chunk.length;
-    this.#guarded(() =>
-      this.#up.push(chunk, (bytes) => {
-        this.#log.beforeEffect();
-        this.#backend.write(bytes);
-      }),
-    );
+    try {
+      this.#up.push(chunk, this.#toBackend);
+      this.#balance();
+    } catch (error) {
+      this.#end('gateway', Fault.from(error));
+    }
     if (this.#exchange.terminated && !this.#ended) this.#finish();
   }
 
   #fromBackend(chunk: Buffer): void {
-    const { counts } = this.#options.session;
-    this.#guarded(() =>
-      this.#down.push(chunk, (bytes) => {
-        counts.bytesDown += bytes.length;
-        this.#client.write(bytes);
-      }),
-    );
-  }
-
-  #guarded(step: () => void): void {
     try {
-      step();
+      this.#down.push(chunk, this.#toClient);
       this.#balance();
     } catch (error) {
       this.#end('gateway', Fault.from(error));
     }
   }
+
+  readonly #toBackend = (bytes: Buffer): void => {
+    this.#log.beforeEffect();
+    this.#backend.write(bytes);
+  };
+
+  readonly #toClient = (bytes: Buffer): void => {
+    this.#options.session.counts.bytesDown += bytes.length;
+    this.#client.write(bytes);
+  };
 
   /** Who cannot write, or waits for too many answers, does not read. */
   #balance(): void {
