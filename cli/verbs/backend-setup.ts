@@ -1,6 +1,5 @@
 import { BackendService, ResourceService } from '../../proto/gen/writ/admin/v1/admin_pb.ts';
 import { Fault } from '../../runtime/fault.ts';
-import { readCatalog, withPostgres } from '../postgres-catalog.ts';
 import { type Flags, textFlag, type Verb, type VerbIo } from '../verb.ts';
 
 export const backendSetup: Verb = {
@@ -15,6 +14,7 @@ export const backendSetup: Verb = {
 };
 
 async function run(flags: Flags, io: VerbIo, [backend = '']: readonly string[]): Promise<void> {
+  const { readCatalog, withPostgres } = await import('../postgres-catalog.ts');
   const loginUser = await loginOf(backend, io);
   const catalog = await withPostgres({ connectionString: urlOf(flags) }, (client) =>
     readCatalog(client, loginUser),

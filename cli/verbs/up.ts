@@ -1,7 +1,6 @@
 import { Fault } from '../../runtime/fault.ts';
 import { defaultStateDir } from '../admin-connection.ts';
 import { readPlan } from '../up/plan.ts';
-import { runUp } from '../up/run-up.ts';
 import { textFlag, type Verb } from '../verb.ts';
 
 export const up: Verb = {
@@ -18,6 +17,8 @@ export const up: Verb = {
   async run(flags, io) {
     if (process.platform !== 'linux') throw new Fault('STATE_UNUSABLE', 'writ up needs Linux');
     const plan = readPlan(flags);
+    // What it needs would slow every other command down.
+    const { runUp } = await import('../up/run-up.ts');
     await runUp(plan, textFlag(flags, 'state') ?? defaultStateDir(), io);
   },
 };
