@@ -117,8 +117,16 @@ export class RpcChannel implements AsyncDisposable {
     return new RpcChannel(`unix:${path}`, credentials.createInsecure(), {});
   }
 
-  /** @param address `host:port`; over TLS 1.3 alone */
-  static tls(address: string, options: TlsClientOptions): RpcChannel {
+  /**
+   * Over TLS 1.3 alone.
+   * @param address `host:port`
+   * @param maximumReconnectMs the longest wait between two attempts to connect
+   */
+  static tls(
+    address: string,
+    options: TlsClientOptions,
+    maximumReconnectMs = MAXIMUM_RECONNECT_MS,
+  ): RpcChannel {
     const { ca, cert, key } = options;
     const context = tls.createSecureContext({
       ca: [...ca],
@@ -130,7 +138,10 @@ export class RpcChannel implements AsyncDisposable {
     const checked = credentials.createFromSecureContext(context, {
       checkServerIdentity: (host, certificate) => options.checkServerIdentity(host, certificate),
     });
-    return new RpcChannel(`dns:${address}`, checked, tlsChannelOptions(address));
+    return new RpcChannel(`dns:${address}`, checked, {
+      ...tlsChannelOptions(address),
+      'grpc.max_reconnect_backoff_ms': maximumReconnectMs,
+    });
   }
 
   /** Accepts any server: only to fetch what is proven otherwise, such as a bundle by its pin. */

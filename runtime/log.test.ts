@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
+import { closeSync, openSync } from 'node:fs';
 import { Fault } from './fault.ts';
-import { createLogger } from './log.ts';
+import { createLogger, logDestination } from './log.ts';
 
 describe('createLogger', () => {
   const logged = (write: (log: ReturnType<typeof createLogger>) => void, level = 'info') => {
@@ -68,5 +69,18 @@ describe('createLogger', () => {
     error.cause = error;
     const [line] = logged((log) => log.error({ err: error }, 'x'));
     assert.ok(String(line).length < 20_000);
+  });
+});
+
+describe('logDestination', () => {
+  it('costs lines and no more where the disk is full', async () => {
+    const fd = openSync('/dev/full', 'w');
+    const log = createLogger({ process: 'agent', level: 'info' }, logDestination(fd));
+    const before = process.memoryUsage().arrayBuffers + process.memoryUsage().heapUsed;
+    for (let count = 0; count < 50_000; count += 1) log.info({ reason: 'x'.repeat(200) }, 'lost');
+    await new Promise((resolve) => setImmediate(resolve));
+    const { arrayBuffers, heapUsed } = process.memoryUsage();
+    assert.ok(arrayBuffers + heapUsed - before < 16 * 1024 * 1024);
+    closeSync(fd);
   });
 });

@@ -19,6 +19,8 @@ const SECRET_FIELDS = [
 ] as const;
 
 const DEEPEST_CAUSE = 4;
+/** Of lines that wait for a disk that is full; more are dropped. */
+const MAXIMUM_WAITING_BYTES = 1024 * 1024;
 
 /**
  * JSON lines on stderr: one event a line, the message a constant sentence, data in snake_case fields.
@@ -26,7 +28,7 @@ const DEEPEST_CAUSE = 4;
  */
 export function createLogger(
   options: { readonly process: 'server' | 'agent' | 'gateway' | 'up'; readonly level: string },
-  destination: pino.DestinationStream = pino.destination({ fd: 2, sync: true }),
+  destination: pino.DestinationStream = logDestination(2),
 ): Logger {
   return pino(
     {
@@ -42,6 +44,24 @@ export function createLogger(
     },
     destination,
   );
+}
+
+/**
+ * An open file for log lines. One that cannot be written, on a full disk say, costs lines and no more;
+ * once it can be again, what waited is written.
+ */
+export function logDestination(fd: number): pino.DestinationStream {
+  const destination = pino.destination({ fd, sync: true, maxLength: MAXIMUM_WAITING_BYTES });
+  destination.on('error', () => undefined);
+  // When so many wait that one is dropped, no line is tried any more but by this.
+  destination.on('drop', () => {
+    try {
+      destination.flushSync();
+    } catch {
+      // Still full.
+    }
+  });
+  return destination;
 }
 
 /** Name, code, message, stack and causes, and no other property: a driver's error holds row values. */

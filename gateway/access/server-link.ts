@@ -8,6 +8,9 @@ import { RpcChannel } from '../../runtime/grpc-client.ts';
 import type { WatchedSource } from '../../runtime/watched.ts';
 import type { GatewayApi } from './gateway-api.ts';
 
+/** With the stream's own pause less than a second: sessions are to end that soon after a restart too. */
+const MAXIMUM_RECONNECT_MS = 250;
+
 export interface ServerLinkOptions {
   /** `host:port` */
   readonly address: string;
@@ -63,7 +66,8 @@ export class ServerLink implements AsyncDisposable {
     const [svid, bundle] = [this.#options.svid.value, this.#options.bundle.value];
     const server = String(SpiffeId.fromSegments(bundle.trustDomain, 'spire', 'server'));
     const authorize = (id: SpiffeId) => String(id) === server;
-    const channel = RpcChannel.tls(address, svidClientTls({ svid, bundle, authorize, clock }));
+    const tls = svidClientTls({ svid, bundle, authorize, clock });
+    const channel = RpcChannel.tls(address, tls, MAXIMUM_RECONNECT_MS);
     return { channel, api: channel.client(GatewayService), svid, bundle };
   }
 }

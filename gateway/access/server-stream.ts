@@ -50,6 +50,8 @@ export interface ServerStreamOptions {
   readonly metrics: GatewayMetrics;
 }
 
+/** Short, for what was revoked while there was no stream waits for it. */
+const RETRY = { firstMs: 50, maximumMs: 250 } as const;
 const LEASE_MS = 1000;
 /** Ten heartbeats are missing: the stream is dead, whatever TCP says. */
 const SILENCE_MS = 5000;
@@ -59,10 +61,12 @@ const EVENTS_AT_ONCE = 100;
 
 export class ServerStream {
   readonly #options: ServerStreamOptions;
-  readonly #backoff = new Backoff({ firstMs: 100, maximumMs: 2000 });
+  readonly #backoff = new Backoff(RETRY);
   #connection = new AbortController();
   #heardMs = 0;
   #readings = 0;
+  /** Whether it has broken since the last snapshot. */
+  #isBroken = false;
   /** The last event that went up this stream. */
   #sent = 0n;
 
@@ -77,7 +81,12 @@ export class ServerStream {
       try {
         await this.#connect(signal);
       } catch (error) {
-        if (!signal.aborted) log.warn({ err: error }, 'stream to the server broke');
+        if (!signal.aborted) {
+          // Told once: of a server that is away it would be said several times a second.
+          const level = this.#isBroken ? 'debug' : 'warn';
+          log[level]({ err: error }, 'stream to the server broke');
+        }
+        this.#isBroken = true;
       }
       await clock.wait(this.#backoff.next(), signal).catch(() => undefined);
     }
@@ -194,6 +203,7 @@ export class ServerStream {
     for (const grant of changedGrants(snapshot.value, next)) sessions.endGrant(grant);
     snapshot.set(next);
     this.#backoff.reset();
+    this.#isBroken = false;
     log.info({ revision: String(next.revision), grants: next.grants.size }, 'snapshot taken');
   }
 
