@@ -4,10 +4,15 @@ const ALPHABET = 'abcdefghijklmnopqrstuvwxyz234567';
 
 /** A name nobody can guess: the prefix and 128 random bits in lower-case base32, e.g. `s_`. */
 export function randomId(prefix: string): string {
+  return prefix + base32(randomBytes(16));
+}
+
+/** RFC 4648 base32 in lower case, without padding. */
+export function base32(bytes: Uint8Array): string {
   let bits = 0;
   let held = 0;
-  let text = prefix;
-  for (const byte of randomBytes(16)) {
+  let text = '';
+  for (const byte of bytes) {
     held = (held << 8) | byte;
     bits += 8;
     while (bits >= 5) {
@@ -16,5 +21,5 @@ export function randomId(prefix: string): string {
     }
     held &= (1 << bits) - 1;
   }
-  return text + ALPHABET[(held << (5 - bits)) & 31];
+  return bits === 0 ? text : text + ALPHABET[(held << (5 - bits)) & 31];
 }

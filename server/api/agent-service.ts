@@ -19,6 +19,7 @@ import type { NodeAttestation } from '../attestation/attest-agent.ts';
 import type { JoinTokens } from '../attestation/join-tokens.ts';
 import type { Reader } from '../plugins/datastore/datastore.ts';
 import { selectorPredicate } from '../registry/entry-filters.ts';
+import { withoutToken } from '../registry/join-token-ids.ts';
 import { idMessage, memberId } from '../registry/spiffe-id-message.ts';
 import { actorOf, type Caller } from './callers.ts';
 import { agentOf } from './entry-service.ts';
@@ -163,7 +164,7 @@ function agentMessage(record: AgentRecord, mask: AgentMask | undefined): Agent {
 }
 
 function agentId(id: SPIFFEID | undefined, trustDomain: TrustDomain): string {
-  const parsed = memberId(id, trustDomain, 'agent ID');
+  const parsed = withoutToken(memberId(id, trustDomain, 'agent ID'));
   if (!parsed.path.startsWith('/spire/agent/'))
     throw new Fault('INVALID_ARGUMENT', 'not an agent ID');
   return parsed.toString();

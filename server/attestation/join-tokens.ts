@@ -6,12 +6,12 @@ import type { Clock } from '../../runtime/clock.ts';
 import { Fault } from '../../runtime/fault.ts';
 import type { WatchedSource } from '../../runtime/watched.ts';
 import { type Actor, SERVER_ACTOR } from '../access/actor.ts';
-import { randomId } from '../access/random-id.ts';
 import type { AuditLog } from '../audit/audit-log.ts';
 import type { Datastore, Transaction } from '../plugins/datastore/datastore.ts';
 import { instant, text } from '../plugins/datastore/row.ts';
 import type { JoinToken, JoinTokenStore } from '../plugins/node-attestor/join-token.ts';
 import type { Entries } from '../registry/entries.ts';
+import { joinTokenHandle } from '../registry/join-token-ids.ts';
 import { idMessage } from '../registry/spiffe-id-message.ts';
 
 const MAXIMUM_TTL_SECONDS = 24 * 60 * 60;
@@ -68,7 +68,7 @@ export class JoinTokens implements JoinTokenStore {
       throw new Fault('INVALID_ARGUMENT', `ttl must be 1 to ${MAXIMUM_TTL_SECONDS} seconds`);
     if (Buffer.byteLength(token) > MAXIMUM_TOKEN_BYTES)
       throw new Fault('INVALID_ARGUMENT', `token is longer than ${MAXIMUM_TOKEN_BYTES} bytes`);
-    const handle = randomId('j_');
+    const handle = joinTokenHandle(token);
     const expiresAt = new Date(clock.now().getTime() + ttlSeconds * 1000);
     const { trustDomain } = bundle.value;
     return store.transaction(async (tx) => {

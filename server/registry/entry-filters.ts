@@ -1,5 +1,4 @@
 import type { TrustDomain } from '../../identity/spiffe-id.ts';
-import { parseTrustDomain } from '../../identity/spiffe-id.ts';
 import type { ListEntriesRequest_Filter as Filter } from '../../proto/gen/spire/api/server/entry/v1/entry_pb.ts';
 import type { Entry } from '../../proto/gen/spire/api/types/entry_pb.ts';
 import type { FederatesWithMatch } from '../../proto/gen/spire/api/types/federateswith_pb.ts';
@@ -7,8 +6,9 @@ import type { SelectorMatch } from '../../proto/gen/spire/api/types/selector_pb.
 import type { SPIFFEID } from '../../proto/gen/spire/api/types/spiffeid_pb.ts';
 import { Fault } from '../../runtime/fault.ts';
 import { idText } from './entry-index.ts';
+import { withoutToken } from './join-token-ids.ts';
 import { checkedSelectors, matchesSet, type Selector, selectorText } from './selectors.ts';
-import { memberId } from './spiffe-id-message.ts';
+import { memberId, trustDomainFromText } from './spiffe-id-message.ts';
 
 /** Whether an entry is wanted. */
 export type EntryPredicate = (entry: Entry) => boolean;
@@ -60,12 +60,14 @@ export function selectorPredicate(
 function federationCondition(match: FederatesWithMatch): EntryPredicate {
   if (match.trustDomains.length === 0)
     throw new Fault('INVALID_ARGUMENT', 'malformed filter: empty trust domain set');
-  const given = asMalformedFilter(() => new Set<string>(match.trustDomains.map(parseTrustDomain)));
+  const given = asMalformedFilter(
+    () => new Set<string>(match.trustDomains.map(trustDomainFromText)),
+  );
   return ({ federatesWith }) => matchesSet(new Set(federatesWith), given, match.match);
 }
 
 function wantedId(id: SPIFFEID, trustDomain: TrustDomain, name: string): string {
-  return asMalformedFilter(() => memberId(id, trustDomain, name)).toString();
+  return withoutToken(asMalformedFilter(() => memberId(id, trustDomain, name))).toString();
 }
 
 function asMalformedFilter<T>(parse: () => T): T {

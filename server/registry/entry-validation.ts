@@ -1,16 +1,20 @@
+import { domainToASCII } from 'node:url';
 import { clone, create } from '@bufbuild/protobuf';
 import type { SpiffeId, TrustDomain } from '../../identity/spiffe-id.ts';
 import { type Entry, EntrySchema } from '../../proto/gen/spire/api/types/entry_pb.ts';
 import { SelectorSchema } from '../../proto/gen/spire/api/types/selector_pb.ts';
+import { SPIFFEIDSchema } from '../../proto/gen/spire/api/types/spiffeid_pb.ts';
 import { Fault } from '../../runtime/fault.ts';
+import { withoutToken } from './join-token-ids.ts';
 import { checkedSelectors, selectorsToJson } from './selectors.ts';
-import { memberId } from './spiffe-id-message.ts';
+import { idMessage, memberId, trustDomainFromText } from './spiffe-id-message.ts';
 
 const ID = /^[A-Za-z0-9._-]{1,255}$/;
 const MAXIMUM_HINT = 1024;
 const MAXIMUM_DNS_NAMES = 100;
 const MAXIMUM_DNS_NAME = 255;
-const MAXIMUM_DNS_LABEL = 63;
+/** Printable ASCII but the dot and the asterisk. */
+const DNS_LABEL = /^(?!-)[ -)+,\-/-~]{1,63}(?<!-)$/;
 /** The end of year 9999, the last that a certificate can name. */
 const LAST_SECOND = 253_402_300_799n;
 
@@ -27,23 +31,26 @@ export interface CheckedEntry {
  * Source: what SPIRE's entry API refuses (facts/spiffe.md 2.3, 3.2), and that names under `/spire` and
  * `/writ` are not a registrar's to give (threats S1).
  * @param entry untrusted; not changed
- * @throws Fault INVALID_ARGUMENT, FAILED_PRECONDITION, ALREADY_EXISTS for a doubled selector
+ * @throws Fault INVALID_ARGUMENT, FAILED_PRECONDITION, ALREADY_EXISTS for a doubled selector or DNS name
  */
 export function checkEntry(
   entry: Entry,
   { trustDomain, allowReserved }: { trustDomain: TrustDomain; allowReserved: boolean },
 ): CheckedEntry {
   const spiffeId = memberId(entry.spiffeId, trustDomain, 'spiffe_id');
-  const parentId = memberId(entry.parentId, trustDomain, 'parent_id');
+  const parentId = withoutToken(memberId(entry.parentId, trustDomain, 'parent_id'));
   if (spiffeId.isReserved && !allowReserved)
     throw invalid(`spiffe_id ${spiffeId.path} is reserved`);
   const selectors = checkedSelectors(entry.selectors);
   checkLimits(entry);
   entry.dnsNames.forEach(checkDnsName);
+  if (new Set(entry.dnsNames).size < entry.dnsNames.length)
+    throw new Fault('ALREADY_EXISTS', 'a DNS name stands there twice');
   checkFederation(entry, trustDomain);
   if (entry.storeSvid && new Set(selectors.map(({ type }) => type)).size > 1)
     throw invalid('store_svid needs selectors of one type');
   const checked = clone(EntrySchema, entry);
+  checked.parentId = create(SPIFFEIDSchema, idMessage(parentId));
   checked.selectors = selectors.map((selector) => create(SelectorSchema, selector));
   return { entry: checked, spiffeId, parentId, selectors: selectorsToJson(selectors) };
 }
@@ -64,25 +71,36 @@ function checkLimits(entry: Entry): void {
 /** As SPIRE, which lets a space through: such a name is refused when it is to be signed. */
 function checkDnsName(name: string): void {
   const labels = name.split('.');
-  const bad = labels.some(
-    (label) =>
-      label === '' ||
-      label.length > MAXIMUM_DNS_LABEL ||
-      label.startsWith('-') ||
-      label.endsWith('-'),
-  );
-  if (bad || name.trim() === '' || name.length > MAXIMUM_DNS_NAME || name.includes('\0'))
+  if (labels[0] === '*') labels.shift();
+  if (name.length > MAXIMUM_DNS_NAME || labels.length === 0 || !labels.every(isDnsLabel))
     throw invalid(`dns_names: ${JSON.stringify(name.slice(0, 80))} is no DNS name`);
+}
+
+function isDnsLabel(label: string): boolean {
+  if (!DNS_LABEL.test(label) || label.trim() === '') return false;
+  // Hyphens in the third and fourth place announce an encoding, of which there is one.
+  return label.slice(2, 4) !== '--' || isPunycode(label.toLowerCase());
+}
+
+function isPunycode(label: string): boolean {
+  return label.startsWith('xn--') && domainToASCII(label) === label;
 }
 
 /** This server federates with nobody yet, so no other trust domain has a bundle here. */
 function checkFederation({ federatesWith }: Entry, trustDomain: TrustDomain): void {
-  const [first] = federatesWith;
+  const named = federatesWith.map(trustDomainIn);
+  const [first] = named;
   if (first === undefined) return;
-  if (federatesWith.includes(trustDomain))
-    throw invalid(`federates_with names ${trustDomain} itself`);
-  const shown = JSON.stringify(first.slice(0, 80));
-  throw new Fault('FAILED_PRECONDITION', `federates_with: no bundle of trust domain ${shown}`);
+  if (named.includes(trustDomain)) throw invalid(`federates_with names ${trustDomain} itself`);
+  throw new Fault('FAILED_PRECONDITION', `federates_with: no bundle of trust domain ${first}`);
+}
+
+function trustDomainIn(text: string): TrustDomain {
+  try {
+    return trustDomainFromText(text);
+  } catch (error) {
+    throw invalid(`federates_with: ${error instanceof Fault ? error.message : 'malformed'}`);
+  }
 }
 
 function invalid(message: string): Fault {

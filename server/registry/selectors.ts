@@ -1,6 +1,7 @@
 import type { FederatesWithMatch_MatchBehavior } from '../../proto/gen/spire/api/types/federateswith_pb.ts';
 import { SelectorMatch_MatchBehavior as Match } from '../../proto/gen/spire/api/types/selector_pb.ts';
 import { Fault } from '../../runtime/fault.ts';
+import { textWithoutToken } from './join-token-ids.ts';
 
 /** One attested property, e.g. type `unix` and value `uid:1000`. */
 export interface Selector {
@@ -29,9 +30,10 @@ export function checkedSelectors(selectors: readonly Selector[]): Selector[] {
   const byText = new Map<string, Selector>();
   for (const { type, value } of selectors) {
     checkSelector(type, value);
-    const text = selectorText({ type, value });
+    const kept = { type, value: type === 'spiffe_id' ? textWithoutToken(value) : value };
+    const text = selectorText(kept);
     if (byText.has(text)) throw new Fault('ALREADY_EXISTS', 'a selector stands there twice');
-    byText.set(text, { type, value });
+    byText.set(text, kept);
   }
   return [...byText].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, selector]) => selector);
 }

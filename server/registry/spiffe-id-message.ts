@@ -1,4 +1,4 @@
-import { SpiffeId, type TrustDomain } from '../../identity/spiffe-id.ts';
+import { parseTrustDomain, SpiffeId, type TrustDomain } from '../../identity/spiffe-id.ts';
 import type { SPIFFEID } from '../../proto/gen/spire/api/types/spiffeid_pb.ts';
 import { Fault } from '../../runtime/fault.ts';
 
@@ -36,6 +36,15 @@ export function memberIdFromText(text: string, trustDomain: TrustDomain, name: s
   return slash < 0
     ? memberId({ trustDomain: rest, path: '' }, trustDomain, name)
     : memberId({ trustDomain: rest.slice(0, slash), path: rest.slice(slash) }, trustDomain, name);
+}
+
+/**
+ * A trust domain by its name or, as SPIRE's CLI sends it, by an ID of it.
+ * @param text untrusted
+ * @throws Fault SPIFFE_ID_INVALID
+ */
+export function trustDomainFromText(text: string): TrustDomain {
+  return text.includes('://') ? SpiffeId.parse(text).trustDomain : parseTrustDomain(text);
 }
 
 /** An ID as SPIRE's messages carry it. */
