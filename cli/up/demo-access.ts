@@ -24,6 +24,8 @@ const TOKEN_SECONDS = 600;
 const IDENTITY_LIFE_MS = 30 * 24 * 60 * 60 * 1000;
 
 export interface Joined {
+  /** Whether the agent needed a new join token. */
+  readonly anew: boolean;
   /** The SPIFFE ID that the agent attested with. */
   agentId(): Promise<string>;
   bundle(): Promise<Bundle>;
@@ -33,8 +35,10 @@ export interface Joined {
 export async function joinAgent(plan: Plan, state: StateDir, io: VerbIo): Promise<Joined> {
   const svid = () => agentSvid(state);
   const held = await svid();
-  if (held === undefined || hasEnded(held)) await leaveJoinString(plan, state, io);
+  const anew = held === undefined || hasEnded(held);
+  if (anew) await leaveJoinString(plan, state, io);
   return {
+    anew,
     async agentId() {
       const now = await svid();
       if (now === undefined) throw new Fault('INTERNAL', 'the agent has no SVID');

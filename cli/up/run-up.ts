@@ -21,7 +21,7 @@ import { printInstructions } from './instructions.ts';
 import type { Plan } from './plan.ts';
 import { checkPorts } from './ports.ts';
 import { startAgent, startGateway, startServer } from './processes.ts';
-import { runSample } from './sample.ts';
+import { type Attested, runSample } from './sample.ts';
 import { openStateDir, type StateDir } from './state-dir.ts';
 import type { Supervised } from './supervised.ts';
 import { demoUser } from './system-user.ts';
@@ -77,8 +77,13 @@ async function startParts({ plan, state, io, closers }: Start): Promise<UpParts>
     startServer(parts).then(held),
   ]);
   const join = await joinAgent(plan, state, io);
+  const began = systemClock.monotonicMs();
+  let attestedMs = 0;
   const [agent, password, gateway] = await allOrFirstFault([
-    startAgent({ ...parts, prepare: () => rejoinExpiredAgent(plan, state, io) }).then(held),
+    startAgent({ ...parts, prepare: () => rejoinExpiredAgent(plan, state, io) }).then((agent) => {
+      attestedMs = Math.round(systemClock.monotonicMs() - began);
+      return held(agent);
+    }),
     declareDemo({ plan, state, database, io }),
     registerGateway(plan, state, io)
       .then((program) => startGateway({ ...parts, program }))
@@ -86,7 +91,12 @@ async function startParts({ plan, state, io, closers }: Start): Promise<UpParts>
   ]);
   const bundle = bundleToPem(await join.bundle());
   await writeAtomic(state.in('bundle.pem'), Buffer.from(bundle), 0o644);
-  running = { database, server, agent, gateway, agentId: join.agentId, password };
+  const node = {
+    agentId: await join.agentId(),
+    joined: join.anew,
+    milliseconds: attestedMs,
+  };
+  running = { database, server, agent, gateway, agentId: join.agentId, node, password };
   await writeUpJson(plan, state, running);
   return running;
 }
@@ -116,17 +126,19 @@ interface UpParts extends Running {
   readonly server: Supervised;
   readonly agent: Supervised;
   readonly gateway: Supervised;
+  readonly node: Attested;
   /** Of the gateway's login on the demo's database. */
   readonly password: string;
 }
 
 /** Shows the sample, then stays until Ctrl-C or until a part is lost for good. */
 async function stay(running: UpParts, { plan, state, io }: Omit<Start, 'closers'>): Promise<void> {
-  const { database, server, agent, gateway, password } = running;
+  const { database, server, agent, gateway, node, password } = running;
   const background = keepBackendSetUp(database, password, io);
   if (plan.sample) {
     await ensureSampleEntry(plan, io);
     await runSample({
+      node,
       workloadApi: `unix://${state.in('run', 'agent.sock')}`,
       spiffeId: sampleIdentity(plan),
       gateway: { host: GATEWAY_HOST, port: plan.ports.gatewayPostgres },

@@ -15,11 +15,21 @@ import type { VerbIo } from '../verb.ts';
 import { BACKEND } from './demo-resources.ts';
 
 export interface SampleOptions {
+  readonly node: Attested;
   /** `unix://` URI. */
   readonly workloadApi: string;
   readonly spiffeId: string;
   readonly gateway: { readonly host: string; readonly port: number };
   readonly io: VerbIo;
+}
+
+/** How the agent came to prove this node. */
+export interface Attested {
+  readonly agentId: string;
+  /** By a new join token; else with the SVID of an earlier start. */
+  readonly joined: boolean;
+  /** From the agent's start until it was in step with the server. */
+  readonly milliseconds: number;
 }
 
 const QUERY = 'select id, name, email, ssn, card_number, city from customers order by id limit 3';
@@ -30,6 +40,12 @@ export async function runSample(options: SampleOptions): Promise<void> {
   const { io, workloadApi } = options;
   const spiffeId = SpiffeId.parse(options.spiffeId);
   const step = stepper(io);
+  await step('attest this node', async (show) => {
+    const { agentId, joined, milliseconds } = options.node;
+    const how = joined ? 'by a single-use join token' : 'with the SVID of an earlier start';
+    show(agentId);
+    show(`${how}, ${milliseconds} ms after the agent's start`);
+  });
   await using source = await step('X509-SVID from the agent', async (show) => {
     const opened = await X509Source.connect({ endpoint: workloadApi, spiffeId, signal: io.signal });
     const { id, serial, notAfter } = opened.svid.value;

@@ -24,7 +24,9 @@ export async function benchRevocation(up: RunningUp, options: BenchOptions): Pro
   }
   const ratio = percentile(killed, 0.5) / percentile(terminated, 0.5);
   const p99 = percentile(killed, 0.99);
-  const verdict = p99 <= PROMISED_MS ? 'kept' : 'BROKEN';
+  const isKept = p99 <= PROMISED_MS;
+  if (!isKept) process.exitCode = 1;
+  const verdict = isKept ? 'kept' : 'BROKEN';
   return [
     `revocation to EOF, ${killed.length} runs    session kill / pg_terminate_backend = ${ratio.toFixed(2)}  (p50 ${show(killed, 0.5)} / ${show(terminated, 0.5)}, p99 ${show(killed, 0.99)} / ${show(terminated, 0.99)})`,
     `revocation to EOF, promise p99 <= ${PROMISED_MS} ms: ${verdict}, p99 ${p99.toFixed(0)} ms`,
