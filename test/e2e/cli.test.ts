@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readingWorkload } from '../fixtures/workload.ts';
 import { type RunningUp, runWrit, startUp } from '../fixtures/writ-up.ts';
@@ -71,6 +71,21 @@ describe('writ', function () {
     const verified = await up.writ('audit', 'verify');
     assert.equal(verified.status, 0, verified.stderr);
     assert.match(verified.stdout, /^\d+ events, unbroken; head [0-9a-f]{64}\n$/);
+  });
+
+  it('writes no event that docs/audit-events.md does not list', async () => {
+    const page = await readFile(new URL('../../docs/audit-events.md', import.meta.url), 'utf8');
+    const listed = new Set([...page.matchAll(/`([a-z_.]+)`/g)].map((match) => match[1]));
+    const { stdout } = await up.writ('audit', 'tail', '--last', '1000', '--json');
+    const types = stdout
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line).type as string);
+    assert.ok(types.length > 10);
+    assert.deepEqual(
+      [...new Set(types)].filter((type) => !listed.has(type)),
+      [],
+    );
   });
 
   it('fetches an SVID, a JWT-SVID and the bundle for scripts', async () => {
