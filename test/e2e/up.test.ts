@@ -5,6 +5,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { systemClock } from '../../runtime/clock.ts';
+import { readingWorkload } from '../fixtures/workload.ts';
 import { freePortBase, runWrit, startUp } from '../fixtures/writ-up.ts';
 
 const never = new AbortController().signal;
@@ -84,9 +85,10 @@ describe('writ up', () => {
     }
   }).timeout(90_000);
 
-  it('takes its children with it when it is killed', async () => {
-    const up = await startUp();
-    const { pids } = up.json;
+  it('takes its children with it when it is killed, and starts again from what is there', async () => {
+    const state = join(folder, 'state');
+    const up = await startUp({ state });
+    const { pids, trust_domain: trustDomain } = up.json;
     up.signal('SIGKILL');
     await up.exited;
     const end = systemClock.monotonicMs() + 15_000;
@@ -98,6 +100,24 @@ describe('writ up', () => {
       [],
     );
     await up[Symbol.asyncDispose]();
+    await using again = await startUp({ state });
+    assert.equal(again.json.trust_domain, trustDomain);
+  }).timeout(90_000);
+
+  it('joins its node anew after a stop that its SVID did not outlive, and loses no entry', async () => {
+    const state = join(folder, 'state');
+    const args = ['--no-sample', '--ttl', '8s'];
+    let former = '';
+    {
+      await using up = await startUp({ state, args });
+      former = up.json.agent.id;
+    }
+    await systemClock.wait(9000, never);
+    await using up = await startUp({ state, args });
+    assert.notEqual(up.json.agent.id, former);
+    await using workload = await readingWorkload(up, 'after-a-stop');
+    const client = await workload.connect();
+    await client.end();
   }).timeout(90_000);
 
   const refusals: readonly [
