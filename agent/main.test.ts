@@ -98,6 +98,23 @@ describe('runAgent', () => {
     assert.equal(new Set(order).size, order.length, 'each serial was used in one stretch');
   });
 
+  it('renews its SVID when the authority that signed it is tainted, once', async () => {
+    const own = await FakeAuthority.create(td);
+    await using server = await FakeSpireServer.start({ authority: own });
+    await using agent = await AgentUnderTest.create(server);
+    await agent.start();
+    await own.rotate({ taintOld: true });
+    const [before] = server.serials;
+    server.push();
+    for (let n = 0; n < 100 && server.serials.at(-1) === before; n += 1) await sleep(50);
+    const after = server.serials.at(-1);
+    assert.notEqual(after, before);
+    server.push();
+    await sleep(500);
+    assert.equal(server.serials.at(-1), after);
+    assert.equal(server.calls.filter((name) => name === 'RenewAgent').length, 1);
+  });
+
   for (const reason of ['EXPIRED', 'NOT_ATTESTED', 'NOT_ACTIVE', 'BANNED'] as const) {
     it(`deletes its SVID and stops at AGENT_${reason}`, async () => {
       await using server = await startServer();

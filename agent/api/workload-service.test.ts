@@ -215,6 +215,22 @@ describe('workloadService', () => {
         assert.deepEqual(server.batches, []);
         assert.deepEqual(ids(await within(x509(client))), ['spiffe://example.org/d']);
       }));
+
+    it('waits with its first answer for all identities, as a client may take no second one', () =>
+      setUp(async ({ server, client }) => {
+        const additionalAttributes = { disableX509SvidPrefetch: true };
+        server.setEntries([entry('a'), entry('b'), entry('c', { additionalAttributes })]);
+        await sleep(300);
+        assert.equal((await within(x509(client))).svids.length, 3);
+      }));
+
+    it('answers with what there is when the server does not give the rest', () =>
+      setUp(async ({ server, client }) => {
+        server.refusals.set('c', 14);
+        server.setEntries([entry('a'), entry('b'), entry('c')]);
+        await sleep(300);
+        assert.equal((await within(x509(client))).svids.length, 2);
+      }));
   });
 
   describe('FetchX509Bundles and FetchJWTBundles', () => {

@@ -48,8 +48,10 @@ export function workloadService(options: WorkloadServiceOptions): Partial<Servic
   const { cache, clock } = options;
   return {
     fetchX509SVID: (_request, call) =>
-      fullStates(cache, call, X509SVIDResponseSchema, (state, identities) =>
-        x509Response(state.bundle, identities, clock.now()),
+      fullStates(cache, call, X509SVIDResponseSchema, ({ bundle }, identities, isFirst) =>
+        isFirst && identities.some(isPending)
+          ? undefined
+          : x509Response(bundle, identities, clock.now()),
       ),
     fetchX509Bundles: (_request, call) =>
       fullStates(cache, call, X509BundlesResponseSchema, ({ bundle }) => ({
@@ -73,13 +75,18 @@ async function* fullStates<S extends DescMessage>(
   cache: SvidCache,
   { caller, signal }: Call<WorkloadPeer>,
   schema: S,
-  compose: (state: CacheState, identities: readonly Identity[]) => MessageInitShape<S> | undefined,
+  compose: (
+    state: CacheState,
+    identities: readonly Identity[],
+    isFirst: boolean,
+  ) => MessageInitShape<S> | undefined,
 ): AsyncIterable<MessageInitShape<S>> {
   const leave = caller.enterStream();
   let sent = '';
   try {
     for await (const state of cache.state.values(signal)) {
-      const message = compose(state, entitled(cache, state, await caller.selectors()));
+      const identities = entitled(cache, state, await caller.selectors());
+      const message = compose(state, identities, sent === '');
       if (message === undefined) continue;
       const digest = digestOf(toBinary(schema, create(schema, message)));
       if (digest === sent) continue;
@@ -122,8 +129,13 @@ function x509Response(
       })),
     };
   }
-  if (identities.some(({ lack }) => lack === 'pending')) return undefined;
+  if (identities.some(isPending)) return undefined;
   throw new Fault('UNAVAILABLE', 'no X509-SVID can be issued now');
+}
+
+/** Many clients take one answer and go, so the first is complete, as SPIRE's is. */
+function isPending({ lack }: Identity): boolean {
+  return lack === 'pending';
 }
 
 async function fetchJwts(

@@ -9,6 +9,7 @@ import type { Clock } from '../../runtime/clock.ts';
 import type { Logger } from '../../runtime/log.ts';
 import type { Watched, WatchedSource } from '../../runtime/watched.ts';
 import type { ServerLink } from '../server-link.ts';
+import { authorityStanding } from '../svid/authority-standing.ts';
 import { halfLife } from '../svid/half-life.ts';
 import { agentDenial } from './agent-denial.ts';
 import type { AgentState } from './agent-state.ts';
@@ -26,28 +27,63 @@ export interface RenewOptions {
 }
 
 /**
- * Renews the agent's SVID at half its life, over and over. Resolves when it has expired without a new
- * one, or `signal` aborts.
+ * Renews the agent's SVID at half its life, over and over, and at once when its authority is tainted:
+ * with that revoked, the server would not know this agent any more. Resolves when it has expired
+ * without a new one, or `signal` aborts.
  * @throws `RpcError` of which `agentDenial` tells that the server will have no more of this agent
  */
 export async function keepRenewed(options: RenewOptions, signal: AbortSignal): Promise<void> {
-  const { svid, clock, log } = options;
+  const { svid, bundle, clock, log } = options;
   const backoff = new Backoff(RETRY);
   let renewAt = halfLife(svid.value.notBefore, svid.value.notAfter);
+  let answered: Bundle | undefined;
   while (!signal.aborted) {
-    await clock.waitUntil(renewAt, signal);
+    await untilDue(renewAt, answered, options, signal);
+    const asked = bundle.value;
     if (svid.value.notAfter <= clock.now()) return;
     try {
       await renew(options, signal);
       backoff.reset();
+      answered = asked;
       renewAt = halfLife(clock.now(), svid.value.notAfter);
       log.info({ expires_at: svid.value.notAfter }, 'agent SVID renewed');
     } catch (error) {
       if (signal.aborted || agentDenial(error) !== undefined) throw error;
       log.warn({ err: error }, 'agent SVID not renewed');
-      renewAt = new Date(clock.now().getTime() + backoff.next());
+      await clock.wait(backoff.next(), signal);
+      renewAt = clock.now();
     }
   }
+}
+
+/**
+ * Waits until `renewAt`, or until the SVID's authority is tainted in a bundle other than `answered`:
+ * after that one an SVID has been issued already.
+ */
+async function untilDue(
+  renewAt: Date,
+  answered: Bundle | undefined,
+  { svid, bundle, clock }: RenewOptions,
+  signal: AbortSignal,
+): Promise<void> {
+  const stop = new AbortController();
+  const abort = () => stop.abort(signal.reason);
+  signal.addEventListener('abort', abort, { once: true });
+  if (signal.aborted) abort();
+  const tainted = async () => {
+    for await (const now of bundle.values(stop.signal)) {
+      if (now !== answered && authorityStanding(svid.value.chain, now) !== 'good') return;
+    }
+  };
+  try {
+    const due = clock.waitUntil(renewAt, stop.signal);
+    due.catch(() => undefined);
+    await Promise.race([due, tainted()]);
+  } finally {
+    signal.removeEventListener('abort', abort);
+    stop.abort();
+  }
+  signal.throwIfAborted();
 }
 
 /** The new SVID is on disk before it is used: from its first use on the old one counts as a copy. */

@@ -48,6 +48,23 @@ describe('agentService', () => {
     });
   });
 
+  it('lets an operator name an agent by the join token it spent, as with SPIRE', async () => {
+    const { value } = await server.admin(Agent).createJoinToken({ ttl: 60, token: '' }, CALL);
+    const path = `/spire/agent/join_token/${value}`;
+    const entry = await server.createEntry(entryInit({ path: '/by-token', parent: path }));
+    const svid = await server.attest(value);
+    assert.ok(!svid.id.path.includes(value));
+    const { entries } = await firstSync(await server.dial(svid));
+    assert.deepEqual(
+      entries.map(({ id }) => id),
+      [entry.id],
+    );
+    const id = { trustDomain: TD, path };
+    assert.equal((await server.admin(Agent).getAgent({ id }, CALL)).id?.path, svid.id.path);
+    await server.admin(Agent).deleteAgent({ id }, CALL);
+    await assert.rejects(server.admin(Agent).getAgent({ id }, CALL), { status: 'NOT_FOUND' });
+  });
+
   it('S12: takes the old SVID until the new one is used, and alarms when it comes again', async () => {
     const { svid, channel } = await server.newAgent();
     const key = await generateKey('ec-p256');

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
+import { ListEntriesRequest_FilterSchema as FilterSchema } from '../../proto/gen/spire/api/server/entry/v1/entry_pb.ts';
 import {
   type EntryMask,
   EntryMaskSchema,
@@ -13,7 +14,9 @@ import {
   TD,
 } from '../../test/fixtures/registry-world.ts';
 import { Entries } from './entries.ts';
-import { EntryIndex } from './entry-index.ts';
+import { entryPredicate } from './entry-filters.ts';
+import { EntryIndex, idText } from './entry-index.ts';
+import { joinTokenHandle } from './join-token-ids.ts';
 
 describe('Entries', () => {
   let world: RegistryWorld;
@@ -125,11 +128,23 @@ describe('Entries', () => {
       ['an id of 256 characters', entryInit({ more: { id: 'x'.repeat(256) } })],
       ['an id with a slash', entryInit({ more: { id: 'a/b' } })],
       ['an empty DNS label', entryInit({ more: { dnsNames: ['a..b'] } })],
+      ['a DNS name that ends with a dot', entryInit({ more: { dnsNames: ['a.b.'] } })],
+      ['a wildcard that is not the first label', entryInit({ more: { dnsNames: ['a.*.b'] } })],
+      ['a wildcard alone', entryInit({ more: { dnsNames: ['*'] } })],
+      ['two wildcards', entryInit({ more: { dnsNames: ['*.*.b'] } })],
+      ['a DNS name that is not ASCII', entryInit({ more: { dnsNames: ['\u00e9.org'] } })],
+      ['a DNS label that is no punycode', entryInit({ more: { dnsNames: ['xn--abc.org'] } })],
+      ['a DNS label of no known encoding', entryInit({ more: { dnsNames: ['ab--cd.org'] } })],
+      ['a DNS name twice', entryInit({ more: { dnsNames: ['a.b', 'a.b'] } }), 'ALREADY_EXISTS'],
       ['a negative end', entryInit({ more: { expiresAt: -1n } })],
       [
         'an unknown federated trust domain',
         entryInit({ more: { federatesWith: ['other.org'] } }),
         'FAILED_PRECONDITION',
+      ],
+      [
+        'its own trust domain as a federated one, by its ID',
+        entryInit({ more: { federatesWith: [`spiffe://${TD}`] } }),
       ],
       ['its own trust domain as a federated one', entryInit({ more: { federatesWith: [TD] } })],
       [
@@ -154,6 +169,34 @@ describe('Entries', () => {
         }),
       );
       assert.equal(entry.id, id);
+    });
+
+    it('takes wildcards, underscores, upper case and punycode in DNS names, as SPIRE does', async () => {
+      const dnsNames = ['*.a.org', 'b_c.A.org', 'xn--bcher-kva.org', '1.2.3.4'];
+      assert.deepEqual((await create1(entryInit({ more: { dnsNames } }))).dnsNames, dnsNames);
+    });
+
+    it('keeps the handle of a join token that is named as parent or selector, never the token', async () => {
+      const token = '0765f368-6166-441e-9a87-e01c3e3ddda6';
+      const agent = `spiffe://${TD}/spire/agent/join_token/${joinTokenHandle(token)}`;
+      const named = `/spire/agent/join_token/${token}`;
+      const child = await create1(entryInit({ parent: named }));
+      const alias = await create1(
+        entryInit({
+          path: '/node',
+          parent: '/spire/server',
+          selectors: [`spiffe_id:spiffe://${TD}${named}`],
+        }),
+      );
+      assert.equal(idText(child.parentId), agent);
+      assert.equal(alias.selectors[0]?.value, agent);
+      const authorised = world.index.authorisedFor({ id: agent, selectors: [] }, world.clock.now());
+      assert.deepEqual(
+        authorised.map(({ id }) => id),
+        [child.id],
+      );
+      const filter = { byParentId: { trustDomain: TD, path: named } };
+      assert.ok(entryPredicate(create(FilterSchema, filter), TD)(child));
     });
 
     it("refuses a DNS name that is a gateway's, in any case and by wildcard", async () => {

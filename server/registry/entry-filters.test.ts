@@ -44,6 +44,11 @@ describe('entryPredicate', () => {
       ['1'],
     ],
     [
+      "a federated trust domain by its ID, as SPIRE's CLI sends it",
+      { byFederatesWith: { trustDomains: ['spiffe://x'], match: MATCH.exact } },
+      ['1'],
+    ],
+    [
       'no entry without any as a subset',
       { byFederatesWith: { trustDomains: ['x', 'z'], match: MATCH.subset } },
       ['1'],

@@ -39,7 +39,11 @@ describe('joinTokenAttestor', () => {
   });
 
   it('refuses a token at the instant it expires, in the words it has for an unknown one', async () => {
-    const refused = { code: 'JOIN_TOKEN_INVALID', message: 'join token refused' };
+    const refused = {
+      code: 'JOIN_TOKEN_INVALID',
+      message:
+        'failed to attest: join token does not exist or has already been used, or it has expired',
+    };
     await assert.rejects(attestWith({ handle: 'jt-7', expiresAt: NOW }), refused);
     await assert.rejects(attestWith(undefined), refused);
   });

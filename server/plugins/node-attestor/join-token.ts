@@ -28,6 +28,10 @@ export interface JoinTokenOptions {
   readonly clock: Clock;
 }
 
+/** Begins with SPIRE's words, which scripts look for in an agent's log. */
+const REFUSED =
+  'failed to attest: join token does not exist or has already been used, or it has expired';
+
 export function joinTokenAttestor(options: JoinTokenOptions): NodeAttestor {
   const { trustDomain, tokens, clock } = options;
 
@@ -47,5 +51,5 @@ export function joinTokenAttestor(options: JoinTokenOptions): NodeAttestor {
 }
 
 function denied(reason: string): Fault {
-  return new Fault('JOIN_TOKEN_INVALID', 'join token refused', { cause: reason });
+  return new Fault('JOIN_TOKEN_INVALID', REFUSED, { cause: reason });
 }
