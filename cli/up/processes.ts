@@ -1,3 +1,4 @@
+import { rename } from 'node:fs/promises';
 import type { VerbIo } from '../verb.ts';
 import { writeAgentConfig, writeGatewayConfig, writeServerConfig } from './configs.ts';
 import { healthUrl, type Plan } from './plan.ts';
@@ -43,17 +44,19 @@ interface What {
   readonly program?: string;
 }
 
-function start(options: ProcessOptions, what: What): Promise<Supervised> {
+async function start(options: ProcessOptions, what: What): Promise<Supervised> {
   const { state, io, say, prepare, started } = options;
   const { name, config, port, program = process.execPath } = what;
+  const logFile = state.in(name, `${name}.log`);
+  await setLogAside(logFile);
   const writ = [...process.execArgv, process.argv[1] ?? ''];
-  return Supervised.start(
+  return await Supervised.start(
     {
       child: {
         name,
         file: program,
         args: [...writ, name, 'run', '--config', config, '--until-stdin-closes'],
-        logFile: state.in(name, `${name}.log`),
+        logFile,
       },
       health: healthUrl(port),
       say,
@@ -62,4 +65,11 @@ function start(options: ProcessOptions, what: What): Promise<Supervised> {
     },
     io.signal,
   );
+}
+
+/** The log of one run beside that of the run before, and no older one. */
+async function setLogAside(file: string): Promise<void> {
+  await rename(file, `${file}.old`).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOENT') throw error;
+  });
 }

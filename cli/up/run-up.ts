@@ -109,11 +109,11 @@ async function startDatabase(plan: Plan, state: StateDir, io: VerbIo): Promise<D
 }
 
 /** Like Promise.all, but waits for all before it rejects, so that what did start can be stopped. */
-async function allOrFirstFault<T extends readonly unknown[]>(
-  work: readonly [...{ [K in keyof T]: Promise<T[K]> }],
-): Promise<T> {
+async function allOrFirstFault<T extends readonly unknown[] | []>(
+  work: T,
+): Promise<{ -readonly [K in keyof T]: Awaited<T[K]> }> {
   await Promise.allSettled(work);
-  return (await Promise.all(work)) as unknown as T;
+  return await Promise.all(work);
 }
 
 interface Part {
