@@ -1,5 +1,8 @@
 import assert from 'node:assert/strict';
+import { verifySvid } from '../../identity/verify.ts';
 import { AccessWorld } from '../../test/fixtures/access-world.ts';
+import type { Reader } from '../plugins/datastore/datastore.ts';
+import { findHolder } from './holder.ts';
 import { REVOCATION_BATCH, type RevocationInit, Revocations } from './revocations.ts';
 
 describe('Revocations', () => {
@@ -50,6 +53,24 @@ describe('Revocations', () => {
     const again = new Revocations(world.store, world.clock);
     await again.load();
     assert.equal(again.head.value, 1n);
+  });
+
+  it('is asked by subject about one SVID, without a walk through all it holds', async () => {
+    const plans: string[] = [];
+    const reader: Reader = {
+      all: (sql, ...values) => world.store.all(sql, ...values),
+      get: async (sql, ...values) => {
+        const steps = await world.store.all(`explain query plan ${sql}`, ...values);
+        plans.push(...steps.map(({ detail }) => String(detail)));
+        return undefined;
+      },
+    };
+    const { chain } = await world.addWorkload('web');
+    const svid = verifySvid(chain, () => world.bundle.value, world.clock.now());
+    await findHolder(reader, svid, world.clock.now());
+    const ofRevocations = plans.filter((step) => / r\b/.test(step));
+    assert.equal(ofRevocations.length, 3);
+    for (const step of ofRevocations) assert.match(step, /^SEARCH r USING INDEX revocations_by/);
   });
 
   it('reads in batches', async () => {

@@ -81,7 +81,7 @@ describe('identify', () => {
     ],
     [
       'has an agent that is banned',
-      () => world.agents.ban(`spiffe://${TD}/spire/agent/join_token/a`, OPERATOR),
+      () => world.agents.ban(`spiffe://${TD}/spire/agent/x509pop/a`, OPERATOR),
     ],
     ['shows an SVID that has expired', async () => world.clock.advance(3_600_000)],
   ];

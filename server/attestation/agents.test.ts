@@ -12,7 +12,7 @@ import { OPERATOR, RegistryWorld, TD } from '../../test/fixtures/registry-world.
 import { findAgent } from './agent-records.ts';
 import type { AgentProof } from './agents.ts';
 
-const ID = SpiffeId.parse(`spiffe://${TD}/spire/agent/join_token/a`);
+const ID = SpiffeId.parse(`spiffe://${TD}/spire/agent/x509pop/a`);
 
 describe('Agents', () => {
   let world: RegistryWorld;

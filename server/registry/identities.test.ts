@@ -56,7 +56,7 @@ describe('Identities', () => {
 
   it('ends the sessions of a suspended identity and hides its entries from agents', async () => {
     await world.createEntry(entryInit({}));
-    const agent = await world.attest(joinTokenHandle('a'));
+    const agent = await world.attest('a');
     const seen = () => world.index.authorisedFor(agent, world.clock.now()).length;
     assert.equal(seen(), 1);
     await setStatus('suspended');
