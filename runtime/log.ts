@@ -1,3 +1,4 @@
+import { writeSync } from 'node:fs';
 import pino from 'pino';
 
 export type Logger = pino.Logger;
@@ -19,8 +20,10 @@ const SECRET_FIELDS = [
 ] as const;
 
 const DEEPEST_CAUSE = 4;
-/** Of lines that wait for a disk that is full; more are dropped. */
-const MAXIMUM_WAITING_BYTES = 1024 * 1024;
+/** For a pipe whose reader is slow: a tenth of a second in all, then the line is given up. */
+const PAUSE_MS = 10;
+const MOST_PAUSES = 10;
+const NEVER_NOTIFIED = new Int32Array(new SharedArrayBuffer(4));
 
 /**
  * JSON lines on stderr: one event a line, the message a constant sentence, data in snake_case fields.
@@ -47,21 +50,34 @@ export function createLogger(
 }
 
 /**
- * An open file for log lines. One that cannot be written, on a full disk say, costs lines and no more;
- * once it can be again, what waited is written.
+ * An open file or pipe for log lines, written at once. One that cannot be written, on a full disk say,
+ * costs those lines and no more: pino's own destination would end the process or fall silent for good.
  */
 export function logDestination(fd: number): pino.DestinationStream {
-  const destination = pino.destination({ fd, sync: true, maxLength: MAXIMUM_WAITING_BYTES });
-  destination.on('error', () => undefined);
-  // When so many wait that one is dropped, no line is tried any more but by this.
-  destination.on('drop', () => {
+  let isTorn = false;
+  return {
+    write(line) {
+      const bytes = Buffer.from(isTorn ? `\n${line}` : line);
+      const written = writeSome(fd, bytes);
+      if (written > 0) isTorn = written < bytes.length;
+    },
+  };
+}
+
+/** @returns how many bytes were taken */
+function writeSome(fd: number, bytes: Buffer): number {
+  let written = 0;
+  for (let pauses = 0; written < bytes.length; ) {
     try {
-      destination.flushSync();
-    } catch {
-      // Still full.
+      written += writeSync(fd, bytes, written);
+    } catch (error) {
+      const isBusy = error instanceof Error && 'code' in error && error.code === 'EAGAIN';
+      if (!isBusy || pauses === MOST_PAUSES) break;
+      pauses += 1;
+      Atomics.wait(NEVER_NOTIFIED, 0, 0, PAUSE_MS);
     }
-  });
-  return destination;
+  }
+  return written;
 }
 
 /** Name, code, message, stack and causes, and no other property: a driver's error holds row values. */

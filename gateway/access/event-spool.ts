@@ -43,6 +43,8 @@ export class EventSpool implements Disposable {
   #writer: FrameWriter;
   #pending: Event[] = [];
   #unsynced = false;
+  /** Whether a write has failed, on a full disk say: the file is opened anew before the next. */
+  #isBroken = false;
   readonly #head: Watched<bigint>;
 
   private constructor(options: SpoolOptions) {
@@ -85,6 +87,7 @@ export class EventSpool implements Disposable {
 
   /** @throws Fault AUDIT_UNWRITABLE if the next event would not be kept */
   requireRoom(): void {
+    if (this.#isBroken) this.#mend();
     const bytes = this.#files.reduce((sum, file) => sum + file.bytes, 0);
     if (bytes < this.#limits.totalBytes) return;
     throw new Fault('AUDIT_UNWRITABLE', 'the gateway has too many events that its server lacks');
@@ -104,10 +107,7 @@ export class EventSpool implements Disposable {
 
   /** Events after `seq`, oldest first, at most `count`; they survive a crash from now on. */
   after(seq: bigint, count: number): readonly Event[] {
-    if (this.#unsynced) {
-      this.#writer.sync();
-      this.#unsynced = false;
-    }
+    this.#sync();
     const start = this.#pending.findIndex((event) => event.writerSeq > seq);
     return start < 0 ? [] : this.#pending.slice(start, start + count);
   }
@@ -125,8 +125,36 @@ export class EventSpool implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    if (this.#unsynced) this.#writer.sync();
-    this.#writer.close();
+    try {
+      this.#sync();
+    } finally {
+      this.#writer.close();
+    }
+  }
+
+  #sync(): void {
+    if (this.#isBroken) this.#mend();
+    if (!this.#unsynced) return;
+    try {
+      this.#writer.sync();
+    } catch (error) {
+      this.#isBroken = true;
+      throw unwritable(error);
+    }
+    this.#unsynced = false;
+  }
+
+  /** Drops the frame that was written in part, and goes on behind the last whole one. */
+  #mend(): void {
+    const newest = this.#files.at(-1)?.first;
+    if (newest === undefined) throw new Error('the spool has no file');
+    try {
+      this.#writer.close();
+      this.#writer = this.#openFile(newest);
+    } catch (error) {
+      throw unwritable(error);
+    }
+    this.#isBroken = false;
   }
 
   #write(event: Event): void {
@@ -135,7 +163,8 @@ export class EventSpool implements Disposable {
       if ((this.#files.at(-1)?.bytes ?? 0) >= this.#limits.fileBytes) this.#roll(event.writerSeq);
       this.#writer.append(bytes);
     } catch (error) {
-      throw new Fault('AUDIT_UNWRITABLE', 'the event could not be written', { cause: error });
+      this.#isBroken = true;
+      throw unwritable(error);
     }
     const file = this.#files.at(-1);
     if (file !== undefined) file.bytes += bytes.length;
@@ -186,4 +215,8 @@ export class EventSpool implements Disposable {
   #path(first: bigint): string {
     return join(this.#directory, `${String(first).padStart(20, '0')}.events`);
   }
+}
+
+function unwritable(cause: unknown): Fault {
+  return new Fault('AUDIT_UNWRITABLE', 'the event could not be written', { cause });
 }

@@ -143,8 +143,7 @@ export class BackendReplies {
         break;
       case 'G':
         this.#expect('query', 'execute');
-        this.#exchange.copyIn = 'open';
-        this.#exchange.dropSyncsAfterHead();
+        this.#exchange.copyInStarts();
         break;
       case 'H':
         this.#expect('query', 'execute');

@@ -13,8 +13,9 @@ import type { GatewaySnapshot } from '../../../access/snapshot.ts';
 import type { ServedBackend } from './client-session.ts';
 import { guardStatement } from './guard-statement.ts';
 import { SessionRoles } from './roles.ts';
-import { recordedStatement, StatementReader } from './statement.ts';
+import { recordedStatement, type StatementFacts, StatementReader } from './statement.ts';
 import { type NamesTouched, statementDenial } from './statement-log.ts';
+import type { RuleName } from './statement-rules.ts';
 
 /** Fingerprints and verdicts kept for one backend. */
 const STATEMENT_CACHE_BYTES = 8 * 1024 * 1024;
@@ -95,7 +96,7 @@ export class BackendSet implements AsyncDisposable {
         const rule = guardStatement(facts, rights);
         return {
           class: facts.class,
-          denial: rule === undefined ? undefined : denial(rule, rights),
+          denial: rule === undefined ? undefined : denial(rule, facts, rights),
           ...namesIn(facts.text),
           record: (bound) => recordedStatement(facts, sql, bound, hmacKey),
         };
@@ -104,9 +105,18 @@ export class BackendSet implements AsyncDisposable {
   }
 }
 
-function denial(rule: string, { statements }: PostgresRights) {
-  const classes = statements.length === 0 ? 'none' : statements.join(', ');
-  return statementDenial(rule, '42501', `Statement classes of the grant: ${classes}.`);
+/** A mistyped statement gets the SQLSTATE that the server would give. */
+function denial(rule: RuleName, facts: StatementFacts, { statements }: PostgresRights) {
+  switch (rule) {
+    case 'unreadable-statement':
+      return statementDenial(rule, '42601', facts.syntaxError);
+    case 'statement-too-long':
+      return statementDenial(rule, '54000', 'Bind long values as parameters, or use COPY.');
+    default: {
+      const classes = statements.length === 0 ? 'none' : statements.join(', ');
+      return statementDenial(rule, '42501', `Statement classes of the grant: ${classes}.`);
+    }
+  }
 }
 
 const MAKES_NAME = /(^|;)\s*prepare\b/i;

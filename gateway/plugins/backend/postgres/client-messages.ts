@@ -95,9 +95,10 @@ export class ClientMessages {
   }
 
   #copyData(type: string): Buffer | undefined {
-    if (this.#exchange.copyIn === 'failed') return DROPPED;
-    if (this.#exchange.copyIn === 'no') throw violation('COPY data outside of COPY');
-    if (type !== 'd') this.#exchange.copyIn = 'no';
+    const exchange = this.#exchange;
+    if (exchange.copyIn === 'failed') return DROPPED;
+    if (exchange.copyIn === 'no') return exchange.earlyCopyData(type) ? undefined : DROPPED;
+    if (type !== 'd') exchange.copyIn = 'no';
     return undefined;
   }
 

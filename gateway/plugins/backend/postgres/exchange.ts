@@ -32,6 +32,15 @@ export interface Pending {
   readonly denial?: StatementDenial;
   readonly statementName?: NameChange<PreparedStatement>;
   readonly portalName?: NameChange<NumberedStatement>;
+  /** COPY data that the client has sent with a Query, before the backend asked for it. */
+  early?: EarlyCopy;
+}
+
+interface EarlyCopy {
+  /** How many COPYs the client has ended that the backend has not started yet. */
+  readonly ended: number;
+  /** Data of a further one is on its way, without its end. */
+  readonly open: boolean;
 }
 
 /**
@@ -103,8 +112,42 @@ export class Exchange {
     this.skipping = true;
   }
 
+  /**
+   * COPY data while the backend has not asked for any: some clients, such as pgx, send it right behind
+   * their Query. A backend that is not in COPY ignores it.
+   * @returns whether it goes to the backend
+   * @throws Fault PROTOCOL_VIOLATION in the extended protocol
+   */
+  earlyCopyData(type: string): boolean {
+    const last = this.#pending[this.#pending.length - 1];
+    if (this.pendingCount === 0 || last?.denial !== undefined) return false;
+    if (last?.kind !== 'query') {
+      throw new Fault('PROTOCOL_VIOLATION', 'COPY data outside of COPY');
+    }
+    const { ended, open } = last.early ?? { ended: 0, open: false };
+    last.early = type === 'd' ? { ended, open: true } : { ended: ended + 1, open: false };
+    return true;
+  }
+
+  /**
+   * The backend takes COPY data for its head.
+   * @throws Fault PROTOCOL_VIOLATION if it would take a Query for such data
+   */
+  copyInStarts(): void {
+    const { head } = this;
+    if (head?.early !== undefined && head.early.ended > 0) {
+      head.early = { ...head.early, ended: head.early.ended - 1 };
+      return;
+    }
+    this.copyIn = 'open';
+    this.#dropSyncsAfterHead();
+    if (head?.kind === 'query' && this.pendingCount > 1) {
+      throw new Fault('PROTOCOL_VIOLATION', 'a message was sent while COPY data is expected');
+    }
+  }
+
   /** The backend reads Sync and ignores it while it takes COPY data. */
-  dropSyncsAfterHead(): void {
+  #dropSyncsAfterHead(): void {
     const head = this.head;
     if (head === undefined) return;
     this.pop();

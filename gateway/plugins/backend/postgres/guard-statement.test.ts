@@ -181,7 +181,7 @@ const NEVER: readonly (readonly [string, string])[] = [
   ["select 'a", 'unreadable-statement'],
   ['select 1\0; drop table t', 'unreadable-statement'],
   [`select ${'1 + '.repeat(20_000)}1`, 'unreadable-statement'],
-  [`select '${'x'.repeat(70_000)}'`, 'unreadable-statement'],
+  [`select '${'x'.repeat(270_000)}'`, 'statement-too-long'],
   [`select ${'('.repeat(20_000)}1${')'.repeat(20_000)}`, 'unreadable-statement'],
 ];
 

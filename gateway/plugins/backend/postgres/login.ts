@@ -80,7 +80,7 @@ async function converse(
   const parameters: [string, string][] = [];
   let key: BackendKey | undefined;
   for (let left = MOST_LOGIN_MESSAGES; left > 0; left -= 1) {
-    const { type, body } = await nextMessage(socket, signal);
+    const { type, body } = await nextMessage(socket, signal, settings);
     if (type === 'S') parameters.push(readParameterStatus(body));
     else if (type === 'K') key = readBackendKeyData(body);
     else if (type === 'Z' && key !== undefined) return { socket, parameters, key };
@@ -125,6 +125,7 @@ async function authentication(
 async function nextMessage(
   socket: Socket,
   signal: AbortSignal,
+  settings: LoginOptions['settings'] = new Map(),
 ): Promise<{ type: string; body: BodyReader }> {
   const header = await readExactly(socket, HEADER_BYTES, signal);
   if (header === undefined) throw failed('the backend closed the connection');
@@ -136,8 +137,16 @@ async function nextMessage(
   const body = new BodyReader(bytes, 0, bytes.length);
   if (type !== 'E') return { type, body };
   const { sqlstate, message } = readErrorFields(body);
-  if (sqlstate === INVALID_PARAMETER_VALUE) throw new Fault('INVALID_ARGUMENT', message);
+  if (sqlstate === INVALID_PARAMETER_VALUE) throw refusedSetting(message, settings);
   throw failed(`${sqlstate} ${message}`);
+}
+
+/** Names the setting alone: the server's message holds its value, which can be a secret (threats S9). */
+function refusedSetting(message: string, settings: LoginOptions['settings']): Fault {
+  const text = message.toLowerCase();
+  const name = [...settings.keys()].find((setting) => text.includes(`"${setting}"`));
+  const which = name === undefined ? 'a setting' : `setting "${name}"`;
+  return new Fault('INVALID_ARGUMENT', `the backend does not take the value of ${which}`);
 }
 
 function unexpected(type: string): Fault {

@@ -295,9 +295,43 @@ for (const version of POSTGRES_VERSIONS) {
         assert.deepEqual(cells(await world.ask(query('select 7'))), ['7']);
       });
 
-      it('ends a session that sends COPY data where none is expected, or a statement within', async () => {
-        world.client.send(data('1\n'));
+      it('passes on data that a client sends right behind its COPY, as pgx does', async () => {
+        await world.ask(query('create temp table t (a int)'));
+        const copy = query('copy t from stdin');
+        const loaded = await world.ask(copy, data('1\n'), data('2\n'), done(), query('select 8'));
+        assert.equal(typesOf(loaded), 'GCZ');
+        assert.deepEqual(cells(await world.client.until('Z')), ['8']);
+        world.client.send(copy, data('3\n'));
+        await world.client.until('G');
+        assert.equal(typesOf(await world.ask(data('4\n'), done())), 'CZ');
+        const both = query('copy t from stdin; copy t from stdin; select 9');
+        const nine = await world.ask(both, data('5\n'), done(), data('6\n'), done());
+        assert.deepEqual(cells(nine), ['9']);
+        const failed = await world.ask(copy, data('7\n'), message('f', cstring('no more')));
+        assert.equal(errorOf(failed)?.sqlstate, '57014');
+        assert.deepEqual(cells(await world.ask(query('select count(*) from t'))), ['6']);
+      });
+
+      it('passes over data behind a COPY that is refused, by the gateway or by the backend', async () => {
+        for (const [text, sqlstate] of [
+          ['copy forbidden from stdin', '42501'],
+          ['copy not_there from stdin', '42P01'],
+        ] as const) {
+          const refused = await world.ask(query(text), data('1\n'));
+          assert.equal(errorOf(refused)?.sqlstate, sqlstate);
+          world.client.send(data('2\n'), done());
+          assert.deepEqual(cells(await world.ask(query('select 7'))), ['7']);
+        }
+      });
+
+      it('ends a session that sends COPY data within a batch, or a statement within COPY data', async () => {
+        world.client.send(parse('', 'select 1'), data('1\n'));
         assert.equal(errorOf(await world.client.rest())?.sqlstate, '08P01');
+        using early = await WireClient.ready(world.wire.port, world.wire.tls);
+        early.send(query('create temp table t (a int)'));
+        await early.until('Z');
+        early.send(query('copy t from stdin'), query('select 1'));
+        assert.equal(errorOf(await early.rest())?.sqlstate, '08P01');
         using other = await WireClient.ready(world.wire.port, world.wire.tls);
         other.send(query('create temp table t (a int)'));
         await other.until('Z');

@@ -45,6 +45,7 @@ export type RuleName =
   | 'role-change'
   | 'server-file'
   | 'sql-in-function'
+  | 'statement-too-long'
   | 'unreadable-statement'
   | 'write-not-granted'
   | SettingRule;
@@ -63,12 +64,15 @@ const READ: Verdict = { ...FREE, class: 'read', needsRead: true };
 const WRITE: Verdict = { ...FREE, class: 'write', needsWrite: true };
 const SESSION: Verdict = { ...FREE, class: 'session' };
 
-/** A text that the grammar does not take, or that is too long to try. */
+/** A text that the grammar does not take. */
 export const UNREADABLE: Verdict = {
   ...FREE,
   class: 'unparsed',
   forbidden: 'unreadable-statement',
 };
+
+/** A text that is too long to try. */
+export const TOO_LONG: Verdict = { ...UNREADABLE, forbidden: 'statement-too-long' };
 
 const FREE_STATEMENTS: Readonly<Record<string, StatementClass>> = {
   ClosePortalStmt: 'read',

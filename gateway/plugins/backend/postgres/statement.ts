@@ -7,12 +7,18 @@
  */
 import { createHmac } from 'node:crypto';
 import type { MessageInitShape } from '@bufbuild/protobuf';
-import { fingerprintSync, loadModule, parseSync } from 'libpg-query';
+import { fingerprintSync, hasSqlDetails, loadModule, parseSync } from 'libpg-query';
 import type {
   ParameterSchema,
   StatementSchema,
 } from '../../../../proto/gen/writ/gateway/v1/recording_pb.ts';
-import { judge, type StatementClass, UNREADABLE, type Verdict } from './statement-rules.ts';
+import {
+  judge,
+  type StatementClass,
+  TOO_LONG,
+  UNREADABLE,
+  type Verdict,
+} from './statement-rules.ts';
 import { findTargets, LIMIT_TARGET, type Target, type Targets } from './statement-targets.ts';
 import {
   isPlainName,
@@ -38,6 +44,8 @@ export interface StatementFacts {
   readonly literals: readonly StatementLiteral[];
   /** By n of the client's own `$n`. */
   readonly parameterTargets: ReadonlyMap<number, Target>;
+  /** Why it does not parse, in the client's own words: for the client, never for a record or a log. */
+  readonly syntaxError?: string;
 }
 
 export interface StatementLiteral extends Target {
@@ -55,7 +63,7 @@ export interface StatementReaderOptions {
 }
 
 /** Longer texts are not parsed: parsing would hold up all other sessions. */
-const LONGEST_PARSED = 64 * 1024;
+const LONGEST_PARSED = 256 * 1024;
 const BLANK = /^[ \t\n\r\f\v]*$/;
 const NOTHING_HIDDEN: ReadonlySet<number> = new Set();
 
@@ -90,8 +98,9 @@ export class StatementReader {
   /** Never throws: what cannot be read is `unparsed`. */
   read(sql: string): StatementFacts {
     if (BLANK.test(sql)) return EMPTY;
+    if (sql.length > LONGEST_PARSED) return { ...UNPARSED, verdict: TOO_LONG };
     // The parser would stop at a NUL, and the server's reading is not known.
-    if (sql.length > LONGEST_PARSED || sql.includes('\0')) return UNPARSED;
+    if (sql.includes('\0')) return UNPARSED;
     try {
       const tokens = tokenize(sql);
       const plain = plainText(sql, tokens, NOTHING_HIDDEN);
@@ -100,7 +109,7 @@ export class StatementReader {
       if (known !== undefined) return fillIn(known, plain.literals);
       return this.#parse(sql, tokens, shape);
     } catch {
-      return UNPARSED;
+      return { ...UNPARSED, ...syntaxError(sql) };
     }
   }
 
@@ -123,6 +132,16 @@ export class StatementReader {
     if (shape !== undefined && reusable) this.#shapes.set(shape, facts);
     return facts;
   }
+}
+
+/** A text that the parser takes but the tokenizer does not has none. */
+function syntaxError(sql: string): Pick<StatementFacts, 'syntaxError'> {
+  try {
+    parseSync(sql);
+  } catch (error) {
+    if (hasSqlDetails(error)) return { syntaxError: error.message };
+  }
+  return {};
 }
 
 /** The parser and the tokens must agree on where constants are, or a literal could pass for another. */
