@@ -67,6 +67,7 @@ export async function runAgent(config: AgentConfig, options: RunAgentOptions): P
     listen: config.health,
     ready: () => ready,
     metrics: registry,
+    onRefused: () => context.metrics.connectionsRefused.inc({ listener: 'health' }),
   });
   try {
     const { svid, bundle } = await obtainSvid({
@@ -129,6 +130,7 @@ async function serve(
     ...{ path: config.workload_api, attestors: workloadAttestors({ clock }), log },
     ...{ cache, jwts, clock },
     onCall: (outcome) => metrics.workloadCalls.inc(outcome),
+    onRefused: () => metrics.connectionsRefused.inc({ listener: 'workload' }),
   });
   closers.defer(async () => await endpoint[Symbol.asyncDispose]());
 

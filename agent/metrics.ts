@@ -18,6 +18,11 @@ export function agentMetrics(registry: MetricsRegistry) {
       'writ_agent_svid_expiry_timestamp_seconds',
       "End of the agent's own SVID, in Unix seconds",
     ),
+    connectionsRefused: registry.counter(
+      'writ_agent_connections_refused_total',
+      'Connections that ended before any call, by listener: workload, health',
+      ['listener'],
+    ),
     workloadCalls: registry.counter(
       'writ_agent_workload_calls_total',
       'Calls of the Workload API that have ended, by method and gRPC status',

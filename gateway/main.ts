@@ -56,6 +56,7 @@ export async function runGateway(
     listen: config.health,
     ready: () => ready(),
     metrics: registry,
+    onRefused: () => metrics.connectionsRefused.inc({ listener: 'health' }),
   });
   deferDisposal(closers, health);
   const source = await connectSource(config, { signal, log });
@@ -114,7 +115,7 @@ async function openPorts(
 ): Promise<Map<string, HostPort>> {
   const onRefused = (refusal: ConnectionRefusal) => {
     const { address, port, reason } = refusal;
-    metrics.connectionsRefused.inc();
+    metrics.connectionsRefused.inc({ listener: 'backend' });
     log.warn({ peer_addr: address, port, reason }, 'connection refused');
     core.audit.connectionRefused(refusal);
   };

@@ -10,7 +10,8 @@ export function gatewayMetrics(registry: MetricsRegistry) {
   return {
     connectionsRefused: registry.counter(
       'writ_gateway_connections_refused_total',
-      'Connections that ended before their client had proved its SPIFFE ID.',
+      'Connections that ended before their client had proved its SPIFFE ID, by listener: backend, health.',
+      ['listener'],
     ),
     sessionsActive: registry.gauge('writ_gateway_sessions_active', 'Sessions that are open now.', [
       'backend',

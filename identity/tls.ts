@@ -189,7 +189,8 @@ export class SvidServer implements AsyncDisposable {
         return;
       }
     } catch {
-      this.#refuse(arrival, 'preface malformed');
+      const isSilent = raw.bytesRead === 0;
+      this.#refuse(arrival, isSilent ? 'closed before the handshake ended' : 'preface malformed');
     }
     if (arriving.signal.aborted || raw.destroyed) return;
     arrival.direct = raw.bytesRead === raw.readableLength;

@@ -86,11 +86,14 @@ export interface RpcServerOptions<P, C> {
   readonly prefaceTimeoutMs?: number;
   /** Tells each call that ended, refused ones too; `code` is a status name such as `OK`. */
   onCall?(outcome: { method: string; code: string; milliseconds: number }): void;
+  /** Tells of a connection that ended before it had made a call: garbage, a scan, silence. */
+  onSilentEnd?(peer: P): void;
 }
 
 interface Connection<P> {
   readonly socket: net.Socket;
   readonly peer: P;
+  hasCalled: boolean;
 }
 
 /** A call between its headers and its end. */
@@ -157,13 +160,17 @@ export class RpcServer<P, C> implements AsyncDisposable {
     const name = `connection-${this.#connectionCount}`;
     Object.defineProperty(socket, 'remoteAddress', { value: name });
     Object.defineProperty(socket, 'remotePort', { value: undefined });
-    this.#connections.set(name, { socket, peer });
+    const connection: Connection<P> = { socket, peer, hasCalled: false };
+    this.#connections.set(name, connection);
     const timer = setTimeout(() => {
       if (socket.bytesRead < PREFACE_BYTES) socket.destroy();
     }, this.#options.prefaceTimeoutMs ?? DEFAULT_PREFACE_TIMEOUT_MS).unref();
     socket.once('close', () => {
       clearTimeout(timer);
       this.#connections.delete(name);
+      if (connection.hasCalled || this.#stopping) return;
+      this.#options.log.info('connection ended without a call');
+      this.#options.onSilentEnd?.(peer);
     });
     this.#injector.injectConnection(socket);
   }
@@ -235,12 +242,14 @@ export class RpcServer<P, C> implements AsyncDisposable {
   async #admit(
     method: string,
     received: Metadata,
-    connection: string,
+    name: string,
     controller: AbortController,
   ): Promise<Running<C>> {
     if (this.#stopping) throw stopped();
-    const peer = this.#connections.get(connection)?.peer;
-    if (peer === undefined) throw new Fault('UNAVAILABLE', 'the connection is closing');
+    const connection = this.#connections.get(name);
+    if (connection === undefined) throw new Fault('UNAVAILABLE', 'the connection is closing');
+    connection.hasCalled = true;
+    const { peer } = connection;
     const metadata = textMetadata(received);
     const caller = await this.#options.guard({ peer, method, metadata });
     if (this.#stopping) throw stopped();

@@ -17,6 +17,8 @@ export interface HealthOptions {
   /** True, or false or the reason why the process cannot do its work now; no secret. */
   ready(): boolean | string;
   readonly metrics: MetricsRegistry;
+  /** Tells of bytes that are no HTTP request, or came too slowly. */
+  onRefused?(): void;
 }
 
 export interface HealthEndpoint extends AsyncDisposable {
@@ -46,6 +48,12 @@ export async function serveHealth(options: HealthOptions): Promise<HealthEndpoin
     },
     (request, response) => respond(request, response, options),
   );
+  server.on('clientError', (_error, socket) => {
+    options.onRefused?.();
+    const answer = 'HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n';
+    if (socket.writable) socket.end(answer, () => socket.destroy());
+    else socket.destroy();
+  });
   server.maxConnections = MAXIMUM_CONNECTIONS;
   server.setTimeout(TIMEOUT_MS);
   server.listen(port, host);

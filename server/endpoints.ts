@@ -74,6 +74,8 @@ function rpcServer({ log, metrics, prove }: RpcOptions): Rpc {
   return new RpcServer<ServerPeer, Caller>({
     guard: rpcGuard(prove),
     log,
+    onSilentEnd: ({ kind }) =>
+      metrics.connectionsRefused.inc({ listener: kind === 'local' ? 'admin' : 'tls' }),
     onCall: ({ method: path, code, milliseconds }) => {
       // A stranger may call what does not exist, under any name.
       const method = RPC_TABLE.has(path) ? path : 'unknown';

@@ -100,6 +100,7 @@ export async function runServer(config: ServerConfig, options: RunServerOptions)
       listen: config.health,
       ready: () => (serving.value ? true : 'not serving yet'),
       metrics: registry,
+      onRefused: () => metrics.connectionsRefused.inc({ listener: 'health' }),
     }),
   );
   const context: Context = { config, store, clock, log, metrics, closers, serving };

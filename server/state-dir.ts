@@ -1,6 +1,7 @@
-import { chmod, constants, mkdir, access as probe } from 'node:fs/promises';
+import { chmod, constants, access as probe } from 'node:fs/promises';
 import type { TrustDomain } from '../identity/spiffe-id.ts';
 import { Fault } from '../runtime/fault.ts';
+import { makeDirectory } from '../runtime/make-directory.ts';
 import type { Datastore } from './plugins/datastore/datastore.ts';
 import { text } from './plugins/datastore/row.ts';
 
@@ -10,7 +11,7 @@ import { text } from './plugins/datastore/row.ts';
  */
 export async function prepareStateDir(directory: string): Promise<void> {
   try {
-    await mkdir(directory, { recursive: true, mode: 0o700 });
+    await makeDirectory(directory, 0o700);
     await chmod(directory, 0o700);
     await probe(directory, constants.R_OK | constants.W_OK | constants.X_OK);
   } catch (error) {

@@ -2,13 +2,14 @@
  * The Workload API's socket. Anyone on the machine may connect: who calls is told by the kernel, and
  * what it gets by the selectors it holds at that moment.
  */
-import { chmod, mkdir } from 'node:fs/promises';
+import { chmod, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { SpiffeWorkloadAPI } from '../../proto/gen/spiffe/workload/workload_pb.ts';
 import { Closers } from '../../runtime/closers.ts';
 import { Fault } from '../../runtime/fault.ts';
 import { RpcServer } from '../../runtime/grpc-server.ts';
 import type { Logger } from '../../runtime/log.ts';
+import { makeDirectory } from '../../runtime/make-directory.ts';
 import type { Peer } from '../../runtime/peer-credentials.ts';
 import { listenUnix } from '../../runtime/unix-socket.ts';
 import type { WorkloadAttestor } from '../plugins/workload-attestor/workload-attestor.ts';
@@ -34,6 +35,8 @@ export interface WorkloadEndpointOptions extends WorkloadServiceOptions {
   readonly log: Logger;
   /** A call that has ended; `method` is one of the API's, or `other`. */
   onCall(outcome: { readonly method: string; readonly code: string }): void;
+  /** A connection that ended without a call, or that was turned away. */
+  onRefused(): void;
 }
 
 const METHODS = new Map(
@@ -45,7 +48,7 @@ export async function listenWorkloadApi(
   options: WorkloadEndpointOptions,
 ): Promise<AsyncDisposable> {
   const { path, attestors, log } = options;
-  await makeDirectory(dirname(path));
+  await makeOpenDirectory(dirname(path));
   const connections = new UserLimit(CONNECTIONS_PER_USER);
   const streams = new UserLimit(STREAMS_PER_USER);
   const rpc = new RpcServer<Peer, WorkloadPeer>({
@@ -61,6 +64,7 @@ export async function listenWorkloadApi(
     },
     log,
     maxReceiveBytes: MAXIMUM_RECEIVE_BYTES,
+    onSilentEnd: options.onRefused,
     onCall: ({ method, code }) => options.onCall({ method: METHODS.get(method) ?? 'other', code }),
   });
   rpc.add(SpiffeWorkloadAPI, workloadService(options));
@@ -79,9 +83,13 @@ export async function listenWorkloadApi(
         { peer_uid: peer.uid, peer_pid: peer.pid },
         'workload connection refused: too many of one user',
       );
+      options.onRefused();
       connection.destroy();
     },
-    onRefused: (reason) => log.warn({ err: reason }, 'workload connection refused'),
+    onRefused: (reason) => {
+      log.warn({ err: reason }, 'workload connection refused');
+      options.onRefused();
+    },
   });
   closers.defer(async () => await socket[Symbol.asyncDispose]());
   closers.defer(async () => await rpc[Symbol.asyncDispose]());
@@ -95,11 +103,12 @@ function requireSecurityHeader(metadata: ReadonlyMap<string, readonly string[]>)
   throw new Fault('INVALID_ARGUMENT', `security header missing from request: ${SECURITY_HEADER}`);
 }
 
-async function makeDirectory(path: string): Promise<void> {
+async function makeOpenDirectory(path: string): Promise<void> {
   try {
-    const made = await mkdir(path, { recursive: true, mode: 0o755 });
+    if ((await stat(path).catch(() => undefined))?.isDirectory() === true) return;
+    await makeDirectory(path, 0o755);
     // Whatever the umask: everybody is to reach the socket.
-    if (made !== undefined) await chmod(path, 0o755);
+    await chmod(path, 0o755);
   } catch (cause) {
     throw new Fault('STATE_UNUSABLE', `the directory ${path} cannot be made`, { cause });
   }

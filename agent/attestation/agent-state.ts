@@ -1,6 +1,6 @@
 /** What an agent keeps over a restart: its own SVID with its key, and the bundle. */
 import { createPrivateKey } from 'node:crypto';
-import { mkdir, open, rm, stat } from 'node:fs/promises';
+import { open, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as v from 'valibot';
 import { type Bundle, bundleFromJwks, bundleToJwks } from '../../identity/bundle.ts';
@@ -11,6 +11,7 @@ import { svidPem, type X509Svid, x509Svid } from '../../identity/x509-svid.ts';
 import { writeAtomic } from '../../runtime/atomic-file.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import { Fault } from '../../runtime/fault.ts';
+import { makeDirectory } from '../../runtime/make-directory.ts';
 
 const MAXIMUM_FILE_BYTES = 1024 * 1024;
 const SVID_FILE = v.strictObject({ certificates: v.string(), key: v.string() });
@@ -32,7 +33,7 @@ export class AgentState {
    */
   async prepare(): Promise<void> {
     try {
-      await mkdir(this.#directory, { recursive: true, mode: 0o700 });
+      await makeDirectory(this.#directory, 0o700);
       if (((await stat(this.#directory)).mode & 0o077) === 0) return;
     } catch (cause) {
       const message = `the state directory ${this.#directory} cannot be made or read`;

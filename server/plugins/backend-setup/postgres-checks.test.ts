@@ -74,6 +74,74 @@ onEachPostgres('postgresBackendSetup: what it checks', (server) => {
     await server().exec('drop view public.orders_view, public.safe');
   });
 
+  const aborts = async (select: string, message: RegExp, columns = shopColumns) => {
+    const grant = shopGrant('around', { select: [select], statements: ['read'] });
+    const plan = await planShop(server(), [grant], { columns });
+    await assert.rejects(server().exec(plan.sql), message, select);
+    await server().exec('rollback');
+  };
+
+  it('aborts where a parent of a classified table would show its rows', async () => {
+    await server().exec(`create table public.people (ssn varchar(11));
+      create table public.staff (desk text) inherits (public.people);
+      create table public.visits (id int, ssn text) partition by range (id);
+      create table public.visits_1 partition of public.visits for values from (0) to (9);
+      create view public.peek as select ssn from public.people`);
+    const columns = create(ColumnsSchema, {
+      name: 'children',
+      backend: SHOP,
+      tables: ['staff', 'visits_1'].map((name) => ({
+        table: `public.${name}`,
+        columns: { ssn: 'national-id' },
+      })),
+    });
+    await aborts('public.people', /around their mask: .*people\.ssn/, [columns]);
+    await aborts('public.visits', /around their mask: .*visits\.ssn/, [columns]);
+    await aborts('public.peek', /peek reads .*people\.ssn/, [columns]);
+    await server().exec('drop view peek; drop table public.staff, public.people, public.visits');
+  });
+
+  it('aborts where a granted view would show a whole row of a classified table', async () => {
+    await server().exec(`create view public.rows_1 as select to_jsonb(c) from public.customers c;
+      create view public.rows_2 as select id, c::text from public.customers c;
+      create view public.rows_3 as select * from public.rows_2;
+      create materialized view public.rows_4 as select row_to_json(c) from public.customers c;
+      create view public.rows_5 as select to_jsonb(s.c) as j from (select c from public.customers c) s;
+      create view public.counted as select count(*), max(id) from public.customers`);
+    for (const view of ['rows_1', 'rows_2', 'rows_3', 'rows_4', 'rows_5']) {
+      await aborts(`public.${view}`, new RegExp(`${view} reads .*customers\\.ssn`));
+    }
+    const counted = shopGrant('counted', { select: ['public.counted'], statements: ['read'] });
+    await setUpShop(server(), [counted]);
+    await undo();
+    await server().exec(
+      'drop view rows_1, rows_3, rows_2, rows_5, counted; drop materialized view rows_4',
+    );
+  });
+
+  it('aborts where a generated column would show a classified one', async () => {
+    await server().exec(
+      `alter table public.customers add tax text generated always as ('PT-' || ssn) stored`,
+    );
+    await aborts('public.customers', /generated columns .*customers\.tax/);
+    const both = create(ColumnsSchema, {
+      name: 'tax',
+      backend: SHOP,
+      tables: [{ table: 'public.customers', columns: { tax: 'national-id' } }],
+    });
+    await setUpShop(server(), [SHOP_READER], { columns: [...shopColumns, both] });
+    await undo();
+    await server().exec('alter table public.customers drop tax');
+  });
+
+  it('waits for another run of it', async () => {
+    const { sql, undoSql } = await planShop(server(), [SHOP_READER, SHOP_WRITER]);
+    await Promise.all([sql, sql, sql].map((plan) => server().exec(plan)));
+    const [groups] = await server().exec('select count(*)::int as count from writ.grant_group');
+    assert.equal(groups?.count, 2);
+    await server().exec(undoSql);
+  });
+
   it('aborts where it would build on roles and schemas of others', async () => {
     await abortsWith(
       /belongs to someone else/,
@@ -103,11 +171,13 @@ onEachPostgres('postgresBackendSetup: what it checks', (server) => {
   });
 
   it('refuses to run without a superuser or in another database', async () => {
-    const { sql } = await planShop(server(), [SHOP_READER]);
+    const { sql, undoSql } = await planShop(server(), [SHOP_READER]);
     await server().exec("create role plain login password 'plain'");
     await server().exec('create database other');
     await using plain = await connectAs(server(), { user: 'plain', password: 'plain' });
     await assert.rejects(plain.query(sql), /run this as a superuser/);
+    await plain.query('rollback');
+    await assert.rejects(plain.query(undoSql), /run this as a superuser/);
     await assert.rejects(server().exec(sql, 'other'), /another database/);
     await server().exec('drop role plain');
   });

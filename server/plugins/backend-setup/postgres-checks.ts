@@ -2,13 +2,20 @@ import type { CatalogTable } from '../../../proto/gen/writ/admin/v1/admin_pb.ts'
 import type { Classification, TableIndex } from './postgres-classes.ts';
 import { identifier, literal, qualified } from './postgres-quote.ts';
 
-/** What must hold before anything is changed; otherwise the plan would build on someone else's ground. */
-export function preconditions(database: string, login: string): string {
-  return `DO $writ$
+/** Two runs at once would meet in the middle of each other. The key spells "writ". */
+export const SUPERUSER_ALONE = `DO $writ$
 BEGIN
   IF NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
     RAISE EXCEPTION 'run this as a superuser';
   END IF;
+  PERFORM pg_advisory_xact_lock(2003986804);
+END $writ$;`;
+
+/** What must hold before anything is changed; otherwise the plan would build on someone else's ground. */
+export function preconditions(database: string, login: string): string {
+  return `${SUPERUSER_ALONE}
+DO $writ$
+BEGIN
   IF current_database() <> ${literal(database)} THEN
     RAISE EXCEPTION 'this plan is for another database: %', ${literal(database)};
   END IF;
@@ -75,23 +82,38 @@ function columnsAreMasked({ tables, classified, direct }: CheckedTables): string
   });
   if (columns.length === 0) return [];
   const list = `(VALUES ${columns.join(', ')}) AS classified (relation, name)`;
-  return [directReads(list), ...(direct.length > 0 ? [viewsBehind(list, direct)] : [])];
+  const checks = [directReads(list), generatedColumns(list)];
+  return direct.length > 0 ? [...checks, viewsBehind(list, direct)] : checks;
 }
 
-/** Partitions and other children of a classified table hold the same columns. */
+/**
+ * Partitions and other children of a classified table hold the same columns; who reads one of its
+ * parents reads its rows too.
+ */
+function familyOf(list: string): string {
+  return `descendants (relation, name) AS (
+    SELECT relation, classified.name FROM ${list}
+    UNION
+    SELECT i.inhrelid::regclass, f.name FROM descendants f JOIN pg_inherits i ON i.inhparent = f.relation
+  ), ancestors (relation, name) AS (
+    SELECT relation, classified.name FROM ${list}
+    UNION
+    SELECT i.inhparent::regclass, f.name FROM ancestors f JOIN pg_inherits i ON i.inhrelid = f.relation
+  ), family (relation, name, attribute) AS (
+    SELECT f.relation, f.name, a.attnum FROM (SELECT * FROM descendants UNION SELECT * FROM ancestors) f
+      JOIN pg_attribute a ON a.attrelid = f.relation AND a.attname = f.name
+  )`;
+}
+
 function directReads(list: string): string {
   return `DO $writ$
 DECLARE
   readable text;
 BEGIN
-  WITH RECURSIVE family (relation, name) AS (
-    SELECT relation, classified.name FROM ${list}
-    UNION
-    SELECT i.inhrelid::regclass, family.name FROM family JOIN pg_inherits i ON i.inhparent = family.relation
-  )
+  WITH RECURSIVE ${familyOf(list)}
   SELECT string_agg(DISTINCT format('%s.%I', relation, family.name), ', ') INTO readable
     FROM writ.grant_group g CROSS JOIN family
-    WHERE has_column_privilege(g.name, relation, family.name, 'SELECT');
+    WHERE has_column_privilege(g.name, relation, attribute, 'SELECT');
   IF readable IS NOT NULL THEN
     RAISE EXCEPTION 'sessions could read these columns around their mask: %', readable
       USING HINT = 'Look for rights that PUBLIC or the grant itself has on the table.';
@@ -99,25 +121,52 @@ BEGIN
 END $writ$;`;
 }
 
-/** A granted view runs with its owner's rights: it must not reach a classified column. */
+/** A generated column that is made of a classified one shows it, by a view of ours too. */
+function generatedColumns(list: string): string {
+  return `DO $writ$
+DECLARE
+  readable text;
+BEGIN
+  SELECT string_agg(DISTINCT format('%s.%I', source.attrelid::regclass, made.attname), ', ') INTO readable
+    FROM ${list}
+    JOIN pg_attribute source ON source.attrelid = classified.relation AND source.attname = classified.name
+    JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = source.attrelid AND d.refobjsubid = source.attnum
+    JOIN pg_attribute made ON made.attrelid = source.attrelid AND made.attgenerated <> ''
+    LEFT JOIN pg_attrdef def ON def.adrelid = made.attrelid AND def.adnum = made.attnum
+    WHERE ((d.classid = 'pg_class'::regclass AND d.objid = made.attrelid AND d.objsubid = made.attnum)
+        OR (d.classid = 'pg_attrdef'::regclass AND d.objid = def.oid))
+      AND (made.attrelid::regclass, made.attname) NOT IN (SELECT relation, classified.name FROM ${list})
+      AND EXISTS (SELECT FROM writ.grant_group g
+        WHERE has_column_privilege(g.name, made.attrelid, made.attnum, 'SELECT')
+          OR has_column_privilege(g.view_owner, made.attrelid, made.attnum, 'SELECT'));
+  IF readable IS NOT NULL THEN
+    RAISE EXCEPTION 'these generated columns would show classified ones: %', readable
+      USING HINT = 'Classify them too.';
+  END IF;
+END $writ$;`;
+}
+
+/**
+ * A granted view runs with its owner's rights: it must not reach a classified column. A whole row
+ * (`to_jsonb(t)`) names no column in pg_depend, so the view's own text must tell.
+ */
 function viewsBehind(list: string, direct: readonly CatalogTable[]): string {
   const granted = direct.map((table) => `(${relation(table)})`).join(', ');
   return `DO $writ$
 DECLARE
   readable text;
 BEGIN
-  WITH RECURSIVE reads (granted, relation, attribute) AS (
-    SELECT start.relation, start.relation, 0 FROM (VALUES ${granted}) AS start (relation)
+  WITH RECURSIVE ${familyOf(list)}, reads (granted, relation, attribute, whole) AS (
+    SELECT start.relation, start.relation, 0, false FROM (VALUES ${granted}) AS start (relation)
     UNION
-    SELECT reads.granted, d.refobjid::regclass, d.refobjsubid FROM reads
+    SELECT reads.granted, d.refobjid::regclass, d.refobjsubid, r.ev_action::text ~ ':varattno 0 ' FROM reads
       JOIN pg_rewrite r ON r.ev_class = reads.relation
       JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
         AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> r.ev_class
   )
-  SELECT string_agg(DISTINCT format('%s reads %s.%I', granted, classified.relation, classified.name), ', ') INTO readable
-    FROM reads JOIN ${list} ON classified.relation = reads.relation
-    JOIN pg_attribute a ON a.attrelid = classified.relation AND a.attname = classified.name
-    WHERE reads.attribute = a.attnum;
+  SELECT string_agg(DISTINCT format('%s reads %s.%I', granted, family.relation, family.name), ', ') INTO readable
+    FROM reads JOIN family ON family.relation = reads.relation
+    WHERE reads.attribute = family.attribute OR reads.whole;
   IF readable IS NOT NULL THEN
     RAISE EXCEPTION 'granted views would show classified columns: %', readable;
   END IF;

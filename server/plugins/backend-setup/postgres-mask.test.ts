@@ -86,6 +86,37 @@ onEachPostgres('maskColumn', (server) => {
   });
 });
 
+onEachPostgres('maskColumn of text under a collation of its own', (server) => {
+  it('raises nothing, and shows no more', async function () {
+    const [icu] = await server().exec(
+      "select 1 from pg_collation where collprovider = 'i' limit 1",
+    );
+    if (icu === undefined) this.skip();
+    await server().exec(`
+      create collation public.no_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+      create table public.people (email text collate public.no_case, ssn varchar(20) collate public.no_case);
+      insert into public.people values ('Ada@Example.com', '536-22-8726'), ('@', '1234'), ('ada@', '1234567'), (null, null);`);
+    const columns = { email: 'email', ssn: 'national-id' };
+    const classified = create(ColumnsSchema, {
+      name: 'people',
+      backend: SHOP,
+      tables: [{ table: 'public.people', columns }],
+    });
+    const grant = shopGrant('people', { select: ['public.people'], statements: ['read'] });
+    await setUpShop(server(), [grant], { columns: [classified] });
+    await using session = await openSession(server(), grant);
+    const { rows } = await session.query('select * from people');
+    assert.deepEqual(rows, [
+      { email: 'A***@Example.com', ssn: '*******8726' },
+      { email: '***', ssn: '****' },
+      { email: 'a***@', ssn: '*******' },
+      { email: null, ssn: null },
+    ]);
+    const same = "select email from people where email = 'a***@EXAMPLE.com'";
+    assert.equal((await session.query(same)).rows.length, 1);
+  });
+});
+
 /** The ends of each type's range, and what is easily forgotten. */
 const ALL_TYPES_SQL = `
   create type public.mood as enum ('secret', 'ok');

@@ -66,10 +66,12 @@ function lastFour(text: string): string {
   );
 }
 
+/** Before 18 a search raises under a collation that is not deterministic: it is made under "C". */
 function emailOf(text: string): string {
+  const place = (of: string) => `position('@' in (${of} COLLATE pg_catalog."C"))`;
   return (
-    `CASE WHEN position('@' in ${text}) > 1` +
-    ` THEN left(${text}, 1) || '***@' || split_part(${text}, '@', -1)` +
+    `CASE WHEN ${place(text)} > 1` +
+    ` THEN left(${text}, 1) || '***@' || right(${text}, ${place(`reverse(${text})`)} - 1)` +
     ` WHEN ${text} IS NOT NULL THEN '***' END`
   );
 }

@@ -1,3 +1,4 @@
+import { SUPERUSER_ALONE } from './postgres-checks.ts';
 import { GATEWAY_FUNCTIONS, IDENTITY_FUNCTION } from './postgres-functions.ts';
 import { identifier, literal } from './postgres-quote.ts';
 
@@ -6,7 +7,8 @@ import { identifier, literal } from './postgres-quote.ts';
  * nothing that others built on Writ: if a row policy uses `writ.identity()`, it stops and says so.
  */
 export function undoSql(database: string, login: string): string {
-  return `LOCK TABLE writ.session IN ACCESS EXCLUSIVE MODE;
+  return `${SUPERUSER_ALONE}
+LOCK TABLE writ.session IN ACCESS EXCLUSIVE MODE;
 DO $writ$
 BEGIN
   PERFORM writ.close_session(role) FROM writ.list_sessions();

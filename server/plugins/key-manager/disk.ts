@@ -3,10 +3,11 @@
  * is the trust domain, so a key that others could have read is refused, not repaired.
  */
 import { createPrivateKey, type KeyObject } from 'node:crypto';
-import { chmod, mkdir, open } from 'node:fs/promises';
+import { chmod, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writeAtomic } from '../../../runtime/atomic-file.ts';
 import { Fault } from '../../../runtime/fault.ts';
+import { makeDirectory } from '../../../runtime/make-directory.ts';
 import type { KeyManager } from './key-manager.ts';
 
 const ID = /^[a-z0-9][a-z0-9._-]{0,99}$/;
@@ -30,7 +31,7 @@ export function diskKeyManager({ directory }: DiskKeyManagerOptions): KeyManager
   }
 
   async function store(id: string, key: KeyObject): Promise<void> {
-    await mkdir(directory, { recursive: true, mode: 0o700 });
+    await makeDirectory(directory, 0o700);
     await chmod(directory, 0o700);
     const pem = key.export({ type: 'pkcs8', format: 'pem' });
     await writeAtomic(fileOf(directory, id), Buffer.from(pem), 0o600);

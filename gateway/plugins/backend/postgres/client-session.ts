@@ -176,8 +176,9 @@ export class ClientSession {
     const { startup, life, clock, metrics, session } = this.#options;
     const startedMs = clock.monotonicMs();
     const settings = new Map([...startup.settings, ...PINNED_SETTINGS]);
-    const theirs = startup.settings.get('search_path') ?? 'public';
-    settings.set('search_path', `${rights.viewSchema}, ${theirs}`);
+    // Otherwise the role's own holds: the views, then the schemas of the granted tables.
+    const theirs = startup.settings.get('search_path');
+    if (theirs !== undefined) settings.set('search_path', `${rights.viewSchema}, ${theirs}`);
     const connected = await logIn({
       address: backend,
       database: backend.database,

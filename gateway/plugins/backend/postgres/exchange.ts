@@ -32,15 +32,8 @@ export interface Pending {
   readonly denial?: StatementDenial;
   readonly statementName?: NameChange<PreparedStatement>;
   readonly portalName?: NameChange<NumberedStatement>;
-  /** COPY data that the client has sent with a Query, before the backend asked for it. */
-  early?: EarlyCopy;
-}
-
-interface EarlyCopy {
-  /** How many COPYs the client has ended that the backend has not started yet. */
-  readonly ended: number;
-  /** Data of a further one is on its way, without its end. */
-  readonly open: boolean;
+  /** COPYs that the client has sent data for, to the end, before the backend started them. */
+  earlyCopies?: number;
 }
 
 /**
@@ -124,8 +117,7 @@ export class Exchange {
     if (last?.kind !== 'query') {
       throw new Fault('PROTOCOL_VIOLATION', 'COPY data outside of COPY');
     }
-    const { ended, open } = last.early ?? { ended: 0, open: false };
-    last.early = type === 'd' ? { ended, open: true } : { ended: ended + 1, open: false };
+    if (type !== 'd') last.earlyCopies = (last.earlyCopies ?? 0) + 1;
     return true;
   }
 
@@ -135,8 +127,8 @@ export class Exchange {
    */
   copyInStarts(): void {
     const { head } = this;
-    if (head?.early !== undefined && head.early.ended > 0) {
-      head.early = { ...head.early, ended: head.early.ended - 1 };
+    if (head?.earlyCopies !== undefined && head.earlyCopies > 0) {
+      head.earlyCopies -= 1;
       return;
     }
     this.copyIn = 'open';

@@ -83,7 +83,10 @@ for (const version of POSTGRES_VERSIONS) {
           await assert.rejects(logIn(options(server, { settings })), (error: unknown) => {
             assert.ok(error instanceof Fault);
             assert.equal(error.code, 'INVALID_ARGUMENT');
-            assert.equal(error.message, `the backend does not take the value of setting "${setting}"`);
+            assert.equal(
+              error.message,
+              `the backend does not take the value of setting "${setting}"`,
+            );
             assert.ok(!String(error.cause).includes('536-22-8726'));
             return true;
           });

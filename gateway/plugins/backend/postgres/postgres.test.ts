@@ -37,7 +37,10 @@ import type { BackendProtocol } from '../backend.ts';
 import { queryMessage, startupMessage } from './frontend-messages.ts';
 import { postgresBackend } from './postgres.ts';
 
-const READER = shopGrant('reporting');
+const READER = shopGrant('reporting', {
+  select: ['public.customers', 'public.orders', 'app.stock'],
+  statements: ['read'],
+});
 
 /** A secret in the ways in which it could stand in bytes. */
 const FORBIDDEN = Object.values(SECRETS).flatMap((secret) => [
@@ -68,6 +71,7 @@ for (const version of POSTGRES_VERSIONS) {
       await writeFile(passwordFile, LOGIN_PASSWORD, { mode: 0o600 });
       server = await startPostgres({ version });
       await server.exec(SHOP_SQL);
+      await server.exec("create schema app; create table app.stock as select 'nail' as name");
       await setUpShop(server, [READER]);
       const backend = shopBackend(server, { passwordFile });
       snapshot.set({
@@ -128,6 +132,21 @@ for (const version of POSTGRES_VERSIONS) {
       const { rows } = await client.query('select name, ssn, email from customers order by id');
       assert.deepEqual(rows[0], { name: 'Ada', ssn: '*******8726', email: 'a***@example.com' });
       await client.end();
+    });
+
+    it('finds granted tables of other schemas, and what the client asks for behind the views', async () => {
+      const client = await connected();
+      assert.deepEqual((await client.query('select name from stock')).rows, [{ name: 'nail' }]);
+      await client.end();
+      const options = '-c search_path=public';
+      const other = new pg.Client({ ...wire.clientConfig, options });
+      await other.connect();
+      await assert.rejects(other.query('select name from stock'), { code: '42P01' });
+      assert.equal(
+        (await other.query('select ssn from customers where id = 1')).rows[0].ssn,
+        '*******8726',
+      );
+      await other.end();
     });
 
     it('P5 leaves no role that can log in, neither during a session nor after it', async () => {
