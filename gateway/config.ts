@@ -1,6 +1,7 @@
 import * as v from 'valibot';
-import { parseTrustDomain, SpiffeId } from '../identity/spiffe-id.ts';
-import { absolutePath, hostPort, loadConfig } from '../runtime/config.ts';
+import { SpiffeId } from '../identity/spiffe-id.ts';
+import { trustDomainValue } from '../identity/trust-domain-value.ts';
+import { absolutePath, hostPort, loadConfig, logSection } from '../runtime/config.ts';
 import { BACKEND_PROTOCOLS } from './plugins/catalog.ts';
 
 const NAME = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
@@ -17,7 +18,7 @@ const listen = v.pipe(
 );
 
 const schema = v.strictObject({
-  trust_domain: v.pipe(v.string(), v.check(isTrustDomain, 'a trust domain, such as example.org')),
+  trust_domain: trustDomainValue,
   name: v.pipe(v.string(), v.regex(NAME, 'a name of a-z, 0-9 and -, such as gw-1')),
   state_dir: absolutePath,
   server: hostPort,
@@ -27,12 +28,7 @@ const schema = v.strictObject({
   ),
   listen,
   health: hostPort,
-  log: v.optional(
-    v.strictObject({
-      level: v.optional(v.picklist(['trace', 'debug', 'info', 'warn', 'error']), 'info'),
-    }),
-    {},
-  ),
+  log: logSection,
   limits: v.optional(
     v.strictObject({ sessions: limit(5000), sessions_per_identity: limit(100) }),
     {},
@@ -49,21 +45,12 @@ export function loadGatewayConfig(file: string): Promise<GatewayConfig> {
 /** The SPIFFE ID that this gateway proves itself by. */
 export function gatewayIdOf(config: GatewayConfig): SpiffeId {
   if (config.spiffe_id !== undefined) return SpiffeId.parse(config.spiffe_id);
-  const trustDomain = parseTrustDomain(config.trust_domain);
-  return SpiffeId.fromSegments(trustDomain, 'writ', 'gateway', config.name);
-}
-
-function isTrustDomain(text: string): boolean {
-  return isAccepted(() => parseTrustDomain(text));
+  return SpiffeId.fromSegments(config.trust_domain, 'writ', 'gateway', config.name);
 }
 
 function isSpiffeId(text: string): boolean {
-  return isAccepted(() => SpiffeId.parse(text));
-}
-
-function isAccepted(parse: () => unknown): boolean {
   try {
-    parse();
+    SpiffeId.parse(text);
     return true;
   } catch {
     return false;

@@ -96,7 +96,7 @@ describe('runGateway', () => {
   }
 
   const configOf = (overrides: Partial<GatewayConfig> = {}): GatewayConfig => ({
-    trust_domain: 'example.org',
+    trust_domain: parseTrustDomain('example.org'),
     name: 'gw-1',
     state_dir: join(directory, 'state'),
     server: serverAt,

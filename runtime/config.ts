@@ -279,3 +279,11 @@ export const absolutePath = v.pipe(
     'an absolute path',
   ),
 );
+
+/** The `log` section of a process's configuration. */
+export const logSection = v.optional(
+  v.strictObject({
+    level: v.optional(v.picklist(['trace', 'debug', 'info', 'warn', 'error']), 'info'),
+  }),
+  {},
+);

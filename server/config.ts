@@ -1,21 +1,9 @@
 import * as v from 'valibot';
-import { parseTrustDomain, type TrustDomain } from '../identity/spiffe-id.ts';
-import { absolutePath, durationSeconds, hostPort } from '../runtime/config.ts';
+import { trustDomainValue } from '../identity/trust-domain-value.ts';
+import { absolutePath, durationSeconds, hostPort, logSection } from '../runtime/config.ts';
 import { IDENTITY_KINDS } from './registry/identity-records.ts';
 
 const DAY_SECONDS = 24 * 60 * 60;
-
-const trustDomain = v.pipe(
-  v.string(),
-  v.rawTransform<string, TrustDomain>(({ dataset, addIssue, NEVER }) => {
-    try {
-      return parseTrustDomain(dataset.value);
-    } catch {
-      addIssue({ message: 'a trust domain name, such as example.org' });
-      return NEVER;
-    }
-  }),
-);
 
 const line = (maximum: number) =>
   v.pipe(
@@ -36,17 +24,12 @@ const identityDefaults = v.strictObject({
 
 /** A server's configuration file. */
 export const serverConfigSchema = v.strictObject({
-  trust_domain: trustDomain,
+  trust_domain: trustDomainValue,
   /** For its owner alone; made if it is not there. */
   state_dir: absolutePath,
   listen: hostPort,
   health: hostPort,
-  log: v.optional(
-    v.strictObject({
-      level: v.optional(v.picklist(['debug', 'info', 'warn', 'error']), 'info'),
-    }),
-    {},
-  ),
+  log: logSection,
   ttl: v.optional(
     v.strictObject({
       x509_svid: v.optional(durationSeconds(7 * DAY_SECONDS), '1h'),
