@@ -28,7 +28,7 @@ export interface Attested {
   readonly agentId: string;
   /** By a new join token; else with the SVID of an earlier start. */
   readonly joined: boolean;
-  /** From the agent's start until it was in step with the server. */
+  /** From the agent's start until it was in step with the server, its process included. */
   readonly milliseconds: number;
 }
 
@@ -40,12 +40,9 @@ export async function runSample(options: SampleOptions): Promise<void> {
   const { io, workloadApi } = options;
   const spiffeId = SpiffeId.parse(options.spiffeId);
   const step = stepper(io);
-  await step('attest this node', async (show) => {
-    const { agentId, joined, milliseconds } = options.node;
-    const how = joined ? 'by a single-use join token' : 'with the SVID of an earlier start';
-    show(agentId);
-    show(`${how}, ${milliseconds} ms after the agent's start`);
-  });
+  const { agentId, joined, milliseconds } = options.node;
+  const how = joined ? 'by a single-use join token' : 'with the SVID of an earlier start';
+  step.told('attest this node', milliseconds, [`${agentId}, ${how}`]);
   await using source = await step('X509-SVID from the agent', async (show) => {
     const opened = await X509Source.connect({ endpoint: workloadApi, spiffeId, signal: io.signal });
     const { id, serial, notAfter } = opened.svid.value;
@@ -93,16 +90,19 @@ type Show = (line: string) => void;
 
 function stepper(io: VerbIo) {
   let count = 0;
-  return async <T>(title: string, work: (show: Show) => Promise<T>): Promise<T> => {
+  const told = (title: string, milliseconds: number, lines: readonly string[]) => {
     count += 1;
+    io.out(`${count}. ${title}  (${Math.round(milliseconds)} ms)`);
+    for (const line of lines) io.out(`     ${line}`);
+  };
+  const step = async <T>(title: string, work: (show: Show) => Promise<T>): Promise<T> => {
     const started = systemClock.monotonicMs();
     const shown: string[] = [];
     const result = await work((line) => shown.push(line));
-    const took = Math.round(systemClock.monotonicMs() - started);
-    io.out(`${count}. ${title}  (${took} ms)`);
-    for (const line of shown) io.out(`     ${line}`);
+    told(title, systemClock.monotonicMs() - started, shown);
     return result;
   };
+  return Object.assign(step, { told });
 }
 
 async function connect({ gateway }: SampleOptions, source: X509Source): Promise<pg.Client> {
