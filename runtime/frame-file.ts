@@ -151,26 +151,33 @@ export class FrameWriter {
   }
 
   /**
-   * Hands one frame to the operating system. After it has thrown, so does every later call.
-   * @param payload 1 byte up to the maximum
+   * Hands frames to the operating system in one write. After it has thrown, so does every later call.
+   * @param payloads each of 1 byte up to the maximum
    */
-  append(payload: Uint8Array): void {
+  append(...payloads: readonly Uint8Array[]): void {
     if (this.#broken) throw new Error('an earlier write has failed');
-    if (payload.length === 0 || payload.length > this.#maximumFrameBytes) {
-      throw new RangeError(`a frame of ${payload.length} bytes`);
+    let length = 0;
+    for (const payload of payloads) {
+      if (payload.length === 0 || payload.length > this.#maximumFrameBytes) {
+        throw new RangeError(`a frame of ${payload.length} bytes`);
+      }
+      length += HEADER_BYTES + payload.length;
     }
-    const frame = Buffer.allocUnsafe(HEADER_BYTES + payload.length);
-    frame.writeUInt32BE(payload.length, 0);
-    frame.writeUInt32BE(crc32(payload), 4);
-    frame.set(payload, HEADER_BYTES);
+    const frames = Buffer.allocUnsafe(length);
+    let at = 0;
+    for (const payload of payloads) {
+      frames.writeUInt32BE(payload.length, at);
+      frames.writeUInt32BE(crc32(payload), at + 4);
+      frames.set(payload, at + HEADER_BYTES);
+      at += HEADER_BYTES + payload.length;
+    }
     this.#attempt(() => {
       let written = 0;
-      while (written < frame.length) {
-        const left = frame.length - written;
-        written += writeSync(this.#fd, frame, written, left, this.#size + written);
+      while (written < length) {
+        written += writeSync(this.#fd, frames, written, length - written, this.#size + written);
       }
     });
-    this.#size += frame.length;
+    this.#size += length;
   }
 
   /** Returns when every frame so far would outlive a power cut. After it has thrown, none may be added. */

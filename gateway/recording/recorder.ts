@@ -7,7 +7,8 @@ export type RecordedEventInit = NonNullable<MessageInitShape<typeof RecordedEven
 /** A session's record as its protocol sees it: what is not written does not happen. */
 export interface Recorder {
   /**
-   * Hands one event to the operating system before it returns, so write it before its effect.
+   * Hands one event to the operating system before it returns, so write it before its effect. A
+   * statement's result alone may follow within 100 ms, with the next event if that is sooner.
    * @throws Fault RECORDING_UNWRITABLE, and the session ends
    */
   write(event: RecordedEventInit): void;

@@ -46,17 +46,19 @@ export class Segment {
     this.append(encodeFrame({ case: 'head', value: head }));
   }
 
-  /** Whether a frame of this length still leaves room for the seal. */
-  hasRoomFor(frameBytes: number): boolean {
-    const used = this.#file.bytesWritten + FRAME_OVERHEAD_BYTES + frameBytes;
-    return used <= MAXIMUM_SEGMENT_BYTES - RESERVED_BYTES;
+  /** Whether these frames still leave room for the seal. */
+  hasRoomFor(frames: readonly Uint8Array[]): boolean {
+    const bytes = frames.reduce((sum, frame) => sum + FRAME_OVERHEAD_BYTES + frame.length, 0);
+    return this.#file.bytesWritten + bytes <= MAXIMUM_SEGMENT_BYTES - RESERVED_BYTES;
   }
 
-  append(frame: Uint8Array): void {
-    const length = Buffer.alloc(4);
-    length.writeUInt32BE(frame.length);
-    this.#file.append(frame);
-    this.#hash.update(length).update(frame);
+  append(...frames: readonly Uint8Array[]): void {
+    this.#file.append(...frames);
+    for (const frame of frames) {
+      const length = Buffer.alloc(4);
+      length.writeUInt32BE(frame.length);
+      this.#hash.update(length).update(frame);
+    }
   }
 
   sync(): void {

@@ -3,6 +3,7 @@ import { createHash, createPublicKey, generateKeyPairSync, verify } from 'node:c
 import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fromBinary } from '@bufbuild/protobuf';
 import {
   type RecordedEvent,
@@ -103,6 +104,25 @@ describe('SessionRecording', () => {
       ],
     );
     assert.deepEqual(told, ['sealed 0']);
+  });
+
+  it('has a statement in its file at once, and a result with the next event or soon after', async () => {
+    const recording = open();
+    const result = (number: bigint) => ({ case: 'result', value: { number, rows: 1n } }) as const;
+    const inFile = async () => (await readSegment(path(0))).events.map(({ event }) => event.case);
+    recording.write(statement(1n));
+    recording.write(result(1n));
+    assert.deepEqual(await inFile(), ['statement']);
+    recording.write(statement(2n));
+    assert.deepEqual(await inFile(), ['statement', 'result', 'statement']);
+    recording.write(result(2n));
+    recording.sync();
+    assert.equal((await inFile()).length, 4);
+    recording.write(result(3n));
+    const deadline = Date.now() + 2000;
+    while ((await inFile()).length < 5 && Date.now() < deadline) await sleep(20);
+    assert.equal((await inFile()).length, 5);
+    recording.seal();
   });
 
   it('G47: any flipped byte is found', async () => {

@@ -1,11 +1,11 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { timestampFromDate } from '@bufbuild/protobuf/wkt';
 import type { Clock } from '../../runtime/clock.ts';
 import { Fault } from '../../runtime/fault.ts';
+import { encodeEvent } from './encode-event.ts';
 import type { RecordingKey } from './gateway-keys.ts';
 import type { RecordedEventInit, Recorder } from './recorder.ts';
-import { encodeFrame, MAXIMUM_EVENT_BYTES, NO_HASH, Segment } from './segment.ts';
+import { MAXIMUM_EVENT_BYTES, NO_HASH, Segment } from './segment.ts';
 
 export interface RecordingOptions {
   /** The session's own directory; made here, and refused if it is there already. */
@@ -27,6 +27,10 @@ export interface RecordingObserver {
   failed(fault: Fault): void;
 }
 
+/** Of a crash of this process, nothing older than this is lost, and never a statement. */
+const HELD_MS = 100;
+const MAXIMUM_HELD = 64;
+
 /** The record of one session as it grows. Used by one session; all of it is synchronous. */
 export class SessionRecording implements Recorder {
   readonly #options: RecordingOptions;
@@ -34,6 +38,9 @@ export class SessionRecording implements Recorder {
   #nextIndex = 0n;
   #lastHash: Uint8Array = NO_HASH;
   #state: 'open' | 'sealed' | Fault = 'open';
+  /** Results on their way to the file. */
+  #held: Uint8Array[] = [];
+  #heldTimer: NodeJS.Timeout | undefined;
 
   private constructor(options: RecordingOptions) {
     this.#options = options;
@@ -52,21 +59,22 @@ export class SessionRecording implements Recorder {
 
   write(event: RecordedEventInit): void {
     this.#attempt(() => {
-      const at = timestampFromDate(this.#options.clock.now());
-      const value = { index: this.#nextIndex, at, event };
-      const frame = encodeFrame({ case: 'event', value });
+      const frame = encodeEvent({ index: this.#nextIndex, at: this.#options.clock.now(), event });
       if (frame.length > MAXIMUM_EVENT_BYTES) throw new Error(`an event of ${frame.length} bytes`);
-      if (!this.#segment.hasRoomFor(frame.length)) this.#nextSegment();
-      this.#segment.append(frame);
       this.#nextIndex += 1n;
       this.#options.observer.wrote(frame.length);
+      if (event.case === 'result' && this.#held.length < MAXIMUM_HELD) this.#hold(frame);
+      else this.#append(frame);
     });
     const deniedBy = event.case === 'statement' ? event.value.deniedBy : undefined;
     if (deniedBy) this.#options.observer.denied(deniedBy);
   }
 
   sync(): void {
-    this.#attempt(() => this.#segment.sync());
+    this.#attempt(() => {
+      this.#append();
+      this.#segment.sync();
+    });
   }
 
   /**
@@ -76,13 +84,45 @@ export class SessionRecording implements Recorder {
   seal(): Uint8Array {
     if (this.#state === 'open') {
       try {
-        this.#attempt(() => this.#sealSegment());
+        this.#attempt(() => {
+          this.#append();
+          this.#sealSegment();
+        });
         this.#state = 'sealed';
       } catch {
         // `failed` has told the observer.
       }
     }
     return this.#state === 'sealed' ? this.#lastHash : new Uint8Array();
+  }
+
+  /** A statement's result follows its effect, so it may wait for the next statement to be written with. */
+  #hold(frame: Uint8Array): void {
+    this.#held.push(frame);
+    this.#heldTimer ??= setTimeout(() => {
+      try {
+        this.#attempt(() => this.#append());
+      } catch {
+        // `failed` has told the observer.
+      }
+    }, HELD_MS).unref();
+  }
+
+  /** Writes what is held, then these frames, in one go. */
+  #append(...frames: readonly Uint8Array[]): void {
+    clearTimeout(this.#heldTimer);
+    this.#heldTimer = undefined;
+    const all = [...this.#held, ...frames];
+    this.#held = [];
+    if (all.length === 0) return;
+    if (this.#segment.hasRoomFor(all)) {
+      this.#segment.append(...all);
+      return;
+    }
+    for (const frame of all) {
+      if (!this.#segment.hasRoomFor([frame])) this.#nextSegment();
+      this.#segment.append(frame);
+    }
   }
 
   #attempt(act: () => void): void {
@@ -117,6 +157,8 @@ export class SessionRecording implements Recorder {
   }
 
   #abandon(): void {
+    clearTimeout(this.#heldTimer);
+    this.#held = [];
     try {
       this.#segment.abandon();
     } catch {

@@ -63,7 +63,7 @@ export interface StatementReaderOptions {
 }
 
 /** Longer texts are not parsed: parsing would hold up all other sessions. */
-const LONGEST_PARSED = 256 * 1024;
+const LONGEST_PARSED = 128 * 1024;
 const BLANK = /^[ \t\n\r\f\v]*$/;
 const NOTHING_HIDDEN: ReadonlySet<number> = new Set();
 
