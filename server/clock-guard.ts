@@ -5,24 +5,40 @@ import type { Datastore } from './plugins/datastore/datastore.ts';
 
 const TOLERANCE_MS = 5 * 60 * 1000;
 const INTERVAL_MS = 10_000;
+/** Clocks are set right by less than this all the time. */
+const UNTOLD_MS = 5000;
 
 export interface ClockGuardOptions {
   readonly store: Datastore;
+  /** The host's. */
   readonly clock: Clock;
   readonly log: Logger;
 }
 
 /**
  * Remembers the highest time seen, so that a server whose clock was set back does not bring what has
- * expired or was revoked to life again.
+ * expired or was revoked to life again: revocations are told from later SVIDs by their time.
  */
 export class ClockGuard implements AsyncDisposable {
+  /** The host's clock, but its wall time never runs back: it stands still until the host catches up. */
+  readonly clock: Clock;
   readonly #options: ClockGuardOptions;
+  #highestMs: number;
   readonly #stop = new AbortController();
   readonly #running: Promise<void>;
 
-  private constructor(options: ClockGuardOptions) {
+  private constructor(options: ClockGuardOptions, highestMs: number) {
     this.#options = options;
+    this.#highestMs = highestMs;
+    const { clock } = options;
+    this.clock = {
+      now: () => this.#now(),
+      monotonicMs: () => clock.monotonicMs(),
+      wait: (milliseconds, signal) => clock.wait(milliseconds, signal),
+      waitUntil: async (at, signal) => {
+        if (at > this.#now()) await clock.waitUntil(at, signal);
+      },
+    };
     this.#running = this.#run();
   }
 
@@ -36,15 +52,41 @@ export class ClockGuard implements AsyncDisposable {
         `the clock says ${options.clock.now().toISOString()}, but this server has already run at ${seen}: set the clock right`,
       );
     }
-    await remember(options);
-    return new ClockGuard(options);
+    const guard = new ClockGuard(options, highest);
+    await guard.#remember();
+    return guard;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#stop.signal.aborted) return;
     this.#stop.abort();
     await this.#running;
-    await remember(this.#options);
+    await this.#remember();
+  }
+
+  #now(): Date {
+    this.#highestMs = Math.max(this.#highestMs, this.#options.clock.now().getTime());
+    return new Date(this.#highestMs);
+  }
+
+  async #remember(): Promise<void> {
+    const highest = String(this.#now().getTime());
+    await this.#options.store.transaction((tx) =>
+      tx.run(
+        `insert into meta (key, value) values ('highest_time_ms', ?)
+         on conflict (key) do update set value = excluded.value`,
+        highest,
+      ),
+    );
+  }
+
+  #tellSetBack(): void {
+    const behindMs = this.#now().getTime() - this.#options.clock.now().getTime();
+    if (behindMs < UNTOLD_MS) return;
+    this.#options.log.error(
+      { behind_ms: behindMs },
+      'the clock was set back: time stands still here until it has caught up',
+    );
   }
 
   async #run(): Promise<void> {
@@ -53,7 +95,8 @@ export class ClockGuard implements AsyncDisposable {
     while (!signal.aborted) {
       try {
         await clock.wait(INTERVAL_MS, signal);
-        await remember(this.#options);
+        this.#tellSetBack();
+        await this.#remember();
       } catch (error) {
         if (!signal.aborted) log.error({ err: error }, 'highest time seen could not be kept');
       }
@@ -64,15 +107,4 @@ export class ClockGuard implements AsyncDisposable {
 async function highestMs(store: Datastore): Promise<number> {
   const row = await store.get(`select value from meta where key = 'highest_time_ms'`);
   return Number(row?.value ?? 0);
-}
-
-async function remember({ store, clock }: ClockGuardOptions): Promise<void> {
-  const highest = Math.max(clock.now().getTime(), await highestMs(store));
-  await store.transaction((tx) =>
-    tx.run(
-      `insert into meta (key, value) values ('highest_time_ms', ?)
-       on conflict (key) do update set value = excluded.value`,
-      String(highest),
-    ),
-  );
 }

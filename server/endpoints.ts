@@ -1,7 +1,7 @@
 /** The server's two doors: the TLS port for agents and gateways, the admin socket for operators. */
 import { join } from 'node:path';
 import type { Bundle } from '../identity/bundle.ts';
-import { type SecureConnection, SvidServer } from '../identity/tls.ts';
+import { type ConnectionRefusal, type SecureConnection, SvidServer } from '../identity/tls.ts';
 import type { X509Svid } from '../identity/x509-svid.ts';
 import { Health } from '../proto/gen/grpc/health/v1/health_pb.ts';
 import { Agent } from '../proto/gen/spire/api/server/agent/v1/agent_pb.ts';
@@ -20,8 +20,10 @@ import type { WatchedSource } from '../runtime/watched.ts';
 import type { AccessServices } from './access/access.ts';
 import { type Caller, type LocalCaller, localCaller, type ServerPeer } from './api/callers.ts';
 import { RPC_TABLE, rpcGuard } from './api/rpc-table.ts';
+import { withoutPort } from './attestation/attest-agent.ts';
 import type { RefusalCounter } from './audit/refusal-counter.ts';
 import type { ServerMetrics } from './metrics.ts';
+import { UnprovedConnections } from './unproved-connections.ts';
 
 type Rpc = RpcServer<ServerPeer, Caller>;
 
@@ -107,17 +109,28 @@ export interface TlsEndpointOptions {
  */
 export function tlsEndpoint(options: TlsEndpointOptions): SvidServer {
   const { svid, bundle, clock, refusals, metrics, onConnection } = options;
+  const unproved = new UnprovedConnections(clock);
+  const onRefused = (refusal: ConnectionRefusal) => {
+    metrics.connectionsRefused.inc({ listener: 'tls' });
+    refusals.refused(refusal);
+  };
   return new SvidServer({
     svid,
     bundles: bundle,
     client: 'optional',
     alpn: ['h2'],
     clock,
-    onConnection,
-    onRefused: (refusal) => {
-      metrics.connectionsRefused.inc({ listener: 'tls' });
-      refusals.refused(refusal);
+    onConnection: (connection) => {
+      if (unproved.admit(connection)) {
+        onConnection(connection);
+        return;
+      }
+      const { address, socket } = connection;
+      const [port, reason] = [socket.localPort ?? 0, 'too many connections without a role'];
+      socket.destroy();
+      onRefused({ address: withoutPort(address), port, reason });
     },
+    onRefused,
   });
 }
 

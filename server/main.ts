@@ -83,7 +83,6 @@ interface Context {
  */
 export async function runServer(config: ServerConfig, options: RunServerOptions): Promise<void> {
   const { signal, log } = options;
-  const clock = options.clock ?? systemClock;
   const registry = new MetricsRegistry();
   const metrics = serverMetrics(registry);
   const serving = new Watched(false);
@@ -93,7 +92,8 @@ export async function runServer(config: ServerConfig, options: RunServerOptions)
   const adminSocket = own(closers, await AdminSocket.open(config.state_dir, log));
   const store = own(closers, await openSqlite(join(config.state_dir, 'server.db')));
   await claimTrustDomain(store, config.state_dir, config.trust_domain);
-  own(closers, await ClockGuard.open({ store, clock, log }));
+  const hostClock = options.clock ?? systemClock;
+  const { clock } = own(closers, await ClockGuard.open({ store, clock: hostClock, log }));
   const health = own(
     closers,
     await serveHealth({

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { Fault } from '../../runtime/fault.ts';
 import { createLogger } from '../../runtime/log.ts';
 import type { WorkloadAttestor } from '../plugins/workload-attestor/workload-attestor.ts';
 import { attestPeer } from './attest-peer.ts';
@@ -14,7 +15,7 @@ const broken: WorkloadAttestor = {
     throw new Error('broken');
   },
 };
-const alive = { pid: 7, alive: () => true };
+const alive = { pid: 7, uid: 1, gid: 1, alive: () => true };
 
 describe('attestPeer', () => {
   it('gives each value the type of its attestor', async () => {
@@ -24,7 +25,7 @@ describe('attestPeer', () => {
 
   it('refuses what was read of a process that had ended by then', async () => {
     let read = false;
-    const peer = { pid: 7, alive: () => !read };
+    const peer = { ...alive, alive: () => !read };
     const late: WorkloadAttestor = {
       type: 'late',
       attest: async () => {
@@ -33,6 +34,17 @@ describe('attestPeer', () => {
       },
     };
     await assert.rejects(attestPeer(peer, [late], log), { code: 'ATTESTATION_DENIED' });
+  });
+
+  it('refuses a process that one attestor denies, whatever the others say', async () => {
+    const denying: WorkloadAttestor = {
+      type: 'denying',
+      attest: async () => {
+        throw new Fault('ATTESTATION_DENIED', 'no');
+      },
+    };
+    const attested = attestPeer(alive, [attestor('a', 'x'), denying], log);
+    await assert.rejects(attested, { code: 'ATTESTATION_DENIED' });
   });
 
   it('goes on without an attestor that fails, but not without all', async () => {

@@ -1,10 +1,12 @@
 import { Fault } from '../../runtime/fault.ts';
 import type { Logger } from '../../runtime/log.ts';
-import type { WorkloadAttestor } from '../plugins/workload-attestor/workload-attestor.ts';
+import type {
+  ConnectedProcess,
+  WorkloadAttestor,
+} from '../plugins/workload-attestor/workload-attestor.ts';
 
 /** The part of a socket's peer that attestation needs. */
-export interface AttestedProcess {
-  readonly pid: number;
+export interface AttestedProcess extends ConnectedProcess {
   /** Whether the process that connected still lives; true of no other process with its pid. */
   alive(): boolean;
 }
@@ -13,14 +15,14 @@ export interface AttestedProcess {
  * The selectors (`type:value`) that the calling process holds now. What is read by pid is trusted only
  * if the process that connected lives on afterwards: until then its pid cannot be another's.
  *
- * @throws Fault `ATTESTATION_DENIED` if the process has gone, `UNAVAILABLE` if no attestor could tell
+ * @throws Fault `ATTESTATION_DENIED` if the process has gone or an attestor denies it, `UNAVAILABLE` if no attestor could tell
  */
 export async function attestPeer(
   peer: AttestedProcess,
   attestors: readonly WorkloadAttestor[],
   log: Logger,
 ): Promise<ReadonlySet<string>> {
-  const results = await Promise.allSettled(attestors.map((attestor) => attestor.attest(peer.pid)));
+  const results = await Promise.allSettled(attestors.map((attestor) => attestor.attest(peer)));
   if (!peer.alive()) throw new Fault('ATTESTATION_DENIED', 'the calling process has ended');
 
   const selectors = new Set<string>();
@@ -28,6 +30,8 @@ export async function attestPeer(
   for (const [at, result] of results.entries()) {
     const type = attestors[at]?.type ?? '';
     if (result.status === 'rejected') {
+      if (result.reason instanceof Fault && result.reason.code === 'ATTESTATION_DENIED')
+        throw result.reason;
       log.warn(
         { attestor: type, peer_pid: peer.pid, err: result.reason },
         'workload attestor failed',

@@ -15,7 +15,7 @@ import { Fault } from '../../runtime/fault.ts';
 import type { Implementation } from '../../runtime/grpc-server.ts';
 import { type AgentRecord, findAgent, listAgents } from '../attestation/agent-records.ts';
 import type { Agents } from '../attestation/agents.ts';
-import type { NodeAttestation } from '../attestation/attest-agent.ts';
+import { type NodeAttestation, withoutPort } from '../attestation/attest-agent.ts';
 import type { JoinTokens } from '../attestation/join-tokens.ts';
 import type { Reader } from '../plugins/datastore/datastore.ts';
 import { selectorPredicate } from '../registry/entry-filters.ts';
@@ -25,6 +25,7 @@ import { actorOf, type Caller } from './callers.ts';
 import { agentOf } from './entry-service.ts';
 import { masked } from './mask.ts';
 import { pageOf } from './paging.ts';
+import { StreamLimit } from './stream-limit.ts';
 
 export interface AgentServiceOptions {
   readonly reader: Reader;
@@ -93,10 +94,16 @@ function forOperators({ reader, agents, joinTokens, trustDomain }: AgentServiceO
   } satisfies Partial<Service>;
 }
 
+/** Many nodes may start at once behind one address; each takes well under a second. */
+const ATTESTATIONS_PER_ADDRESS = 128;
+
 function forNodes({ agents, attestation }: AgentServiceOptions) {
+  const limit = new StreamLimit(ATTESTATIONS_PER_ADDRESS);
   return {
-    attestAgent: (requests, { caller, signal }) =>
-      attestation.attest(requests, { from: addressOf(caller), signal }),
+    attestAgent(requests, { caller, signal }) {
+      const from = addressOf(caller);
+      return limit.hold(withoutPort(from), () => attestation.attest(requests, { from, signal }));
+    },
 
     async renewAgent({ params }, { caller }) {
       if (params === undefined || params.csr.length === 0)

@@ -20,8 +20,10 @@ import { type EntryFilter, entryPredicate } from '../registry/entry-filters.ts';
 import type { EntryIndex } from '../registry/entry-index.ts';
 import { type AgentCaller, actorOf, type Caller } from './callers.ts';
 import { eachItem, ITEM_OK } from './item-status.ts';
+import { LoopTurns } from './loop-turns.ts';
 import { masked } from './mask.ts';
 import { pageOf } from './paging.ts';
+import { StreamLimit } from './stream-limit.ts';
 import { syncEntries } from './sync-entries.ts';
 
 export interface EntryServiceOptions {
@@ -124,15 +126,23 @@ function writers({ store, entries }: EntryServiceOptions) {
   } satisfies Partial<Implementation<typeof EntryRpc, Caller>>;
 }
 
+/** An agent needs one; those of an old connection end a little later. */
+const SYNCS_PER_AGENT = 8;
+
 function forAgents({ index, clock }: EntryServiceOptions) {
+  const turns = new LoopTurns();
+  const limit = new StreamLimit(SYNCS_PER_AGENT);
   const authorised = (caller: Caller) => index.authorisedFor(agentOf(caller).record, clock.now());
   return {
     async getAuthorizedEntries({ outputMask }, { caller }) {
+      await turns.next();
       return { entries: authorised(caller).map((entry) => shown(entry, outputMask)) };
     },
 
     syncAuthorizedEntries: (requests, { caller }) =>
-      syncEntries(requests, () => authorised(caller)),
+      limit.hold(agentOf(caller).record.id, () =>
+        syncEntries(requests, () => authorised(caller), turns),
+      ),
   } satisfies Partial<Implementation<typeof EntryRpc, Caller>>;
 }
 

@@ -10,7 +10,8 @@ const ITEM_CODES = {
   FAILED_PRECONDITION: 9,
 } as const;
 
-const CHUNK = 50;
+/** Items between two looks at what else there is to do: a few milliseconds. */
+const CHUNK = 10;
 
 /** SPIRE's message for the outcome of one item. */
 export interface ItemStatus {

@@ -5,6 +5,7 @@ import type {
 } from '../../proto/gen/spire/api/server/entry/v1/entry_pb.ts';
 import { type Entry, EntrySchema } from '../../proto/gen/spire/api/types/entry_pb.ts';
 import { Fault } from '../../runtime/fault.ts';
+import type { LoopTurns } from './loop-turns.ts';
 import { masked } from './mask.ts';
 
 type Response = MessageInitShape<typeof SyncAuthorizedEntriesResponseSchema>;
@@ -16,11 +17,13 @@ const PAGE = 500;
  * and then what the agent asks back for by id. An empty set is an empty message.
  * @param requests untrusted
  * @param authorised the agent's entries, by id
+ * @param turns one is waited for before each step that costs milliseconds
  * @throws Fault INVALID_ARGUMENT
  */
 export async function* syncEntries(
   requests: AsyncIterable<SyncAuthorizedEntriesRequest>,
   authorised: () => readonly Entry[],
+  turns: LoopTurns,
 ): AsyncGenerator<Response> {
   const input = requests[Symbol.asyncIterator]();
   const first = await input.next();
@@ -30,12 +33,14 @@ export async function* syncEntries(
   if (mask !== undefined && !mask.revisionNumber) throw invalid('revision number cannot be masked');
   const shown = (entry: Entry) => masked(EntrySchema, entry, mask, ['id']);
 
+  await turns.next();
   const entries = authorised();
   if (entries.length <= PAGE) {
     yield { entries: entries.map(shown) };
     return;
   }
   for (const { page, more } of pagesOf(entries)) {
+    await turns.next();
     yield {
       entryRevisions: page.map(({ id, revisionNumber, createdAt }) => {
         return { id, revisionNumber, createdAt };
@@ -46,7 +51,10 @@ export async function* syncEntries(
   const byId = new Map(entries.map((entry) => [entry.id, entry]));
   for await (const request of { [Symbol.asyncIterator]: () => input }) {
     const asked = [...new Set(request.ids)].flatMap((id) => byId.get(id) ?? []);
-    for (const { page, more } of pagesOf(asked)) yield { entries: page.map(shown), more };
+    for (const { page, more } of pagesOf(asked)) {
+      await turns.next();
+      yield { entries: page.map(shown), more };
+    }
   }
 }
 

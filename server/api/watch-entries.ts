@@ -4,8 +4,12 @@ import type { Implementation } from '../../runtime/grpc-server.ts';
 import { Watched, type WatchedSource } from '../../runtime/watched.ts';
 import type { Agents } from '../attestation/agents.ts';
 import type { RegistryChanges } from '../registry/registry-changes.ts';
-import type { Caller } from './callers.ts';
+import type { AgentCaller, Caller } from './callers.ts';
 import { agentOf } from './entry-service.ts';
+import { StreamLimit } from './stream-limit.ts';
+
+/** An agent needs one; those of an old connection end a little later. */
+const WATCHES_PER_AGENT = 8;
 
 export interface WatchEntriesOptions {
   readonly agents: Agents;
@@ -19,14 +23,20 @@ export function watchEntriesService({
   changes,
   bundle,
 }: WatchEntriesOptions): Implementation<typeof AgentService, Caller> {
+  const limit = new StreamLimit(WATCHES_PER_AGENT);
+
+  async function* watch(agent: AgentCaller, signal: AbortSignal) {
+    // What ends an agent's right to watch is a change too, so it is asked after each.
+    for await (const seq of newest(changes.head, bundle, signal)) {
+      await agents.recheck(agent);
+      yield { seq };
+    }
+  }
+
   return {
-    async *watchEntries(_request, { caller, signal }) {
+    watchEntries(_request, { caller, signal }) {
       const agent = agentOf(caller);
-      // What ends an agent's right to watch is a change too, so it is asked after each.
-      for await (const seq of newest(changes.head, bundle, signal)) {
-        await agents.recheck(agent);
-        yield { seq };
-      }
+      return limit.hold(agent.record.id, () => watch(agent, signal));
     },
   };
 }

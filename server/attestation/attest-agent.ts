@@ -225,7 +225,8 @@ function challengeResponse({ value, done }: IteratorResult<AttestAgentRequest>):
   return value.step.value;
 }
 
-function withoutPort(address: string): string {
+/** The host of `ip:port`; anything else as it is. */
+export function withoutPort(address: string): string {
   const host = address.slice(0, Math.max(0, address.lastIndexOf(':'))).replace(/^\[(.*)\]$/, '$1');
   return isIP(host) === 0 ? address : host;
 }

@@ -98,29 +98,36 @@ export class JoinTokens implements JoinTokenStore {
     });
   }
 
-  /** Spends a token, also one that has expired. */
+  /** Spends a token, also one that has expired, with the alias made for that. */
   take(token: Uint8Array): Promise<JoinToken | undefined> {
-    return this.#options.store.transaction(async (tx) => {
+    const { store, clock } = this.#options;
+    return store.transaction(async (tx) => {
       const row = await tx.get(
         'delete from join_tokens where sha256 = ? returning handle, expires_at_ms',
         sha256(token),
       );
-      return row && { handle: text(row, 'handle'), expiresAt: instant(row, 'expires_at_ms') };
+      if (row === undefined) return undefined;
+      const taken = { handle: text(row, 'handle'), expiresAt: instant(row, 'expires_at_ms') };
+      if (taken.expiresAt <= clock.now()) await this.#dropAlias(tx, taken.handle);
+      return taken;
     });
   }
 
   /** Drops the tokens that nobody spent in time, with the aliases made for them. */
   async dropExpired(tx: Transaction, now: Date): Promise<void> {
-    const { entries, bundle } = this.#options;
     const rows = await tx.all(
       'delete from join_tokens where expires_at_ms <= ? returning handle',
       now.getTime(),
     );
-    for (const row of rows) {
-      const segments = ['spire', 'agent', 'join_token', text(row, 'handle')];
-      const agent = SpiffeId.fromSegments(bundle.value.trustDomain, ...segments);
-      await entries.deleteOwnAliases(tx, agent.toString(), { actor: SERVER_ACTOR });
-    }
+    for (const row of rows) await this.#dropAlias(tx, text(row, 'handle'));
+  }
+
+  /** Of a token that admits nobody any more. */
+  async #dropAlias(tx: Transaction, handle: string): Promise<void> {
+    const { entries, bundle } = this.#options;
+    const segments = ['spire', 'agent', 'join_token', handle];
+    const agent = SpiffeId.fromSegments(bundle.value.trustDomain, ...segments);
+    await entries.deleteOwnAliases(tx, agent.toString(), { actor: SERVER_ACTOR });
   }
 }
 

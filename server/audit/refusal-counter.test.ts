@@ -41,6 +41,17 @@ describe('RefusalCounter', () => {
     assert.deepEqual((await refusals(world)).length, 2);
   });
 
+  it('S12: has room for alarms of agents when strangers have filled theirs', async () => {
+    await using world = await RegistryWorld.open();
+    await using counter = counterOf(world);
+    for (let n = 0; n < 1001; n += 1)
+      counter.refused({ address: `10.0.0.${n}`, port: 1, reason: 'no TLS' });
+    const alarm = { type: 'agent.superseded_svid_used', actor: { kind: 'agent', spiffeId: 'a' } };
+    counter.count('superseded|a', alarm);
+    await counter.flush();
+    assert.equal((await world.events()).filter(({ type }) => type === alarm.type).length, 1);
+  });
+
   it('counts the keys beyond a thousand together', async () => {
     await using world = await RegistryWorld.open();
     await using counter = counterOf(world);

@@ -8,6 +8,8 @@ const QUIET_MS = 60_000;
 const FLUSH_MS = 1000;
 /** Keys beyond this share one event, so that an attacker with many addresses fills neither memory nor disk. */
 const MAXIMUM_KEYS = 1000;
+/** More for what is told of somebody who is known, so that strangers cannot hide an alarm. */
+const MAXIMUM_KEYS_OF_ALL = 2000;
 const OVERFLOW = { type: 'refusals.overflow', outcome: Outcome.DENIED } as const;
 
 /** A connection that was refused before anybody could be named. */
@@ -65,7 +67,7 @@ export class RefusalCounter implements AsyncDisposable {
     const known = this.#counted.get(key);
     if (known !== undefined) {
       known.count += 1;
-    } else if (this.#counted.size < MAXIMUM_KEYS || key === OVERFLOW.type) {
+    } else if (this.#counted.size < maximumKeys(event) || key === OVERFLOW.type) {
       this.#counted.set(key, { event, count: 1, writtenMs: undefined });
     } else {
       this.count(OVERFLOW.type, OVERFLOW);
@@ -114,6 +116,10 @@ export class RefusalCounter implements AsyncDisposable {
   #isDue({ writtenMs }: Counted): boolean {
     return writtenMs === undefined || this.#clock.monotonicMs() - writtenMs >= QUIET_MS;
   }
+}
+
+function maximumKeys({ actor }: EventInit): number {
+  return actor?.kind === 'agent' ? MAXIMUM_KEYS_OF_ALL : MAXIMUM_KEYS;
 }
 
 function withCount({ event, count }: Counted): EventInit {

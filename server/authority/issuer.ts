@@ -21,7 +21,8 @@ import { refuseGatewayNames } from '../registry/reserved-names.ts';
 import { memberId, memberIdFromText } from '../registry/spiffe-id-message.ts';
 import type { Authority, SignedJwt, SignedX509 } from './authority.ts';
 
-const CHUNK = 50;
+/** SVIDs between two looks at what else there is to do: a few milliseconds. */
+const CHUNK = 10;
 const MAXIMUM_AUDIENCES = 32;
 const MAXIMUM_AUDIENCE = 2048;
 

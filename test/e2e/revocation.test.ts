@@ -89,7 +89,7 @@ describe('a session ends within a second', () => {
     const late = Date.now() - expiresAt.getTime();
     assert.ok(late >= -50 && late <= PROMISED_MS, `ended ${late} ms after the grant`);
     assert.equal(told.code, '57P01');
-    assert.match(told.message, /expired/);
+    assert.match(told.message, /expired|reached its end/);
   }).timeout(20_000);
 
   it('and no new one opens on what was locked', async () => {

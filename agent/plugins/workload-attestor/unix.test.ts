@@ -25,16 +25,28 @@ describe('parseStatus', () => {
 
 describe('unixWorkloadAttestor', () => {
   const attestor = unixWorkloadAttestor({ clock: systemClock });
+  const { pid } = process;
+  const [uid, gid] = [process.geteuid?.() ?? -1, process.getegid?.() ?? -1];
 
   it('tells uid, gid, names, path and hash of this very process', async () => {
-    const values = await attestor.attest(process.pid);
+    const values = await attestor.attest({ pid, uid, gid });
     assert.ok(values.includes(`uid:${process.geteuid?.()}`));
     assert.ok(values.includes(`gid:${process.getegid?.()}`));
     assert.ok(values.includes(`path:${process.execPath}`));
     assert.equal(values.filter((value) => /^sha256:[0-9a-f]{64}$/.test(value)).length, 1);
   });
 
+  it('refuses a process that has another user or group than when it connected', async () => {
+    for (const connected of [
+      { pid, uid: uid + 1, gid },
+      { pid, uid, gid: gid + 1 },
+    ])
+      await assert.rejects(attestor.attest(connected), { code: 'ATTESTATION_DENIED' });
+  });
+
   it('refuses a pid that is nobody', async () => {
-    await assert.rejects(attestor.attest(2 ** 30), { code: 'ATTESTATION_DENIED' });
+    await assert.rejects(attestor.attest({ pid: 2 ** 30, uid, gid }), {
+      code: 'ATTESTATION_DENIED',
+    });
   });
 });

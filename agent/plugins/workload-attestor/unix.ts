@@ -7,7 +7,7 @@ import type { Clock } from '../../../runtime/clock.ts';
 import { Fault } from '../../../runtime/fault.ts';
 import { AccountNames } from './unix-accounts.ts';
 import { Executables } from './unix-executable.ts';
-import type { WorkloadAttestor } from './workload-attestor.ts';
+import type { ConnectedProcess, WorkloadAttestor } from './workload-attestor.ts';
 
 /** Where the facts come from; all but the clock has its usual place. */
 export interface UnixAttestorOptions {
@@ -21,8 +21,12 @@ export function unixWorkloadAttestor(options: UnixAttestorOptions): WorkloadAtte
   const groups = new AccountNames(options.groupFile ?? '/etc/group');
   const executables = new Executables(options.clock);
 
-  async function attest(pid: number): Promise<readonly string[]> {
+  async function attest(connected: ConnectedProcess): Promise<readonly string[]> {
+    const { pid } = connected;
     const { uid, gid, supplementary } = await credentialsOf(pid);
+    // Anyone can connect, hand the socket to a child, and then execute a set-user-ID program.
+    if (uid !== connected.uid || gid !== connected.gid)
+      throw new Fault('ATTESTATION_DENIED', 'the calling process has changed its user or group');
     const { path, sha256 } = await executables.of(pid);
     const values = [`uid:${uid}`, `gid:${gid}`];
     pushKnown(values, 'user', await users.nameOf(uid));

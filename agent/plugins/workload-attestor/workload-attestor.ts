@@ -1,3 +1,12 @@
+/** A process that has connected, as the kernel told it at that moment. */
+export interface ConnectedProcess {
+  readonly pid: number;
+  /** Effective. */
+  readonly uid: number;
+  /** Effective. */
+  readonly gid: number;
+}
+
 /** Tells what a local process is. Kind: WorkloadAttestor. */
 export interface WorkloadAttestor {
   /** Selector type, in snake_case. */
@@ -7,6 +16,7 @@ export interface WorkloadAttestor {
    * Selector values of the process, without the type. What cannot be learned is left out: an entry
    * matches on what is held, so less never admits more. The caller checks afterwards that the pid was
    * still the same process.
+   * @throws Fault `ATTESTATION_DENIED` if nothing may be believed of it; anything else is a failure to tell
    */
-  attest(pid: number): Promise<readonly string[]>;
+  attest(process: ConnectedProcess): Promise<readonly string[]>;
 }

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setImmediate as turn } from 'node:timers/promises';
 import Database from 'libsql';
 import { openSqlite } from './sqlite.ts';
@@ -130,5 +131,24 @@ describe('openSqlite', () => {
     other.exec('rollback');
     other.close();
     assert.equal(await store.transaction(async () => 1), 1);
+  });
+
+  it('lets the process go on while another holds the write lock, and all give up together', async () => {
+    await using store = await openSqlite(file);
+    const other = new Database(file);
+    other.exec('begin immediate');
+    const delay = monitorEventLoopDelay({ resolution: 1 });
+    delay.enable();
+    const started = performance.now();
+    const waiting = Array.from({ length: 10 }, () => store.transaction(async () => 1));
+    const outcomes = await Promise.allSettled(waiting);
+    delay.disable();
+    assert.ok(outcomes.every(({ status }) => status === 'rejected'));
+    assert.ok(performance.now() - started < 3000);
+    assert.ok(delay.max < 500e6, `blocked for ${delay.max / 1e6} ms`);
+    const late = store.transaction((tx) => tx.run(PUT, 'a', '1'));
+    setTimeout(() => other.exec('rollback'), 100);
+    assert.equal(await late, 1);
+    other.close();
   });
 });

@@ -4,13 +4,17 @@
  * and two transactions on one connection collide.
  */
 import { closeSync, openSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import Database from 'libsql';
 import { Fault } from '../../../runtime/fault.ts';
 import type { Datastore, Row, SqlValue, Transaction } from './datastore.ts';
 import { MIGRATIONS, type Migration } from './migrations.ts';
 
-/** Only a backup or a stray sqlite3 shell competes; waiting stops the whole process. */
+/** Of reads and of the first open, where waiting stops the whole process; only a stray sqlite3 shell competes. */
 const BUSY_TIMEOUT_MS = 1000;
+/** How long after it was asked for a transaction still waits for another process's lock. */
+const LOCK_WAIT_MS = 1000;
+const LOCK_LOOK_MS = 20;
 const MAXIMUM_CACHED_STATEMENTS = 300;
 
 /**
@@ -28,6 +32,7 @@ export async function openSqlite(file: string): Promise<Datastore> {
     closeSync(openSync(file, 'a', 0o600));
     const writer = new Connection(file);
     migrate(writer, MIGRATIONS);
+    writer.exec('pragma busy_timeout = 0');
     return new SqliteStore(writer, new Connection(file));
   } catch (error) {
     if (error instanceof Fault && error.code === 'STATE_UNUSABLE') throw error;
@@ -58,8 +63,11 @@ class SqliteStore implements Datastore {
   }
 
   transaction<T>(work: (tx: Transaction) => Promise<T>): Promise<T> {
+    // Counted from here, so that those that queue behind a lock give up together and not one by one.
+    const giveUpMs = performance.now() + LOCK_WAIT_MS;
     return this.#inTurn(async () => {
-      const tx = new SqliteTransaction(this.#live(this.#writer));
+      await this.#begin(giveUpMs);
+      const tx = new SqliteTransaction(this.#writer);
       const result = await this.#commit(tx, work);
       // Still in this transaction's turn, so that what they feed sees changes in the order of commits.
       for (const then of tx.afterCommits) then();
@@ -68,7 +76,6 @@ class SqliteStore implements Datastore {
   }
 
   async #commit<T>(tx: SqliteTransaction, work: (tx: Transaction) => Promise<T>): Promise<T> {
-    this.#writer.exec('begin immediate');
     try {
       const result = await work(tx);
       this.#writer.exec('commit');
@@ -78,6 +85,19 @@ class SqliteStore implements Datastore {
       throw error;
     } finally {
       tx.end();
+    }
+  }
+
+  /** Once it holds the write lock nothing else of a transaction can find the store locked. */
+  async #begin(giveUpMs: number): Promise<void> {
+    for (;;) {
+      try {
+        this.#live(this.#writer).exec('begin immediate');
+        return;
+      } catch (error) {
+        if (!isLocked(error) || performance.now() >= giveUpMs) throw error;
+      }
+      await sleep(LOCK_LOOK_MS);
     }
   }
 
@@ -225,6 +245,11 @@ function readable(row: unknown): Row {
 
 /** A wrong statement or a broken constraint is a bug of ours; everything else is the store's failure. */
 const OUR_BUGS = /^SQLITE_(ERROR|CONSTRAINT|MISMATCH|MISUSE|RANGE)/;
+
+function isLocked(error: unknown): boolean {
+  const cause = error instanceof Fault ? error.cause : undefined;
+  return cause instanceof Error && 'code' in cause && String(cause.code).startsWith('SQLITE_BUSY');
+}
 
 function storeErrors<T>(act: () => T): T {
   try {
