@@ -69,6 +69,7 @@ const DEFAULTS = {
 
 const KEEP_ALIVE_MS = 60_000;
 const BATCH = 50;
+const CLOSED_EARLY = 'closed before the handshake ended';
 
 /** One accepted TCP connection, from its first moment to its end. */
 interface Arrival {
@@ -171,7 +172,7 @@ export class SvidServer implements AsyncDisposable {
       this.#arrivals.delete(endpoints);
       this.#limits.leave(ip);
       if (this.#ending.signal.aborted) arrival.arriving.abort();
-      this.#refuse(arrival, 'closed before the handshake ended');
+      this.#refuse(arrival, CLOSED_EARLY);
     });
     void this.#arrive(arrival);
   }
@@ -189,8 +190,7 @@ export class SvidServer implements AsyncDisposable {
         return;
       }
     } catch {
-      const isSilent = raw.bytesRead === 0;
-      this.#refuse(arrival, isSilent ? 'closed before the handshake ended' : 'preface malformed');
+      this.#refuse(arrival, raw.bytesRead === 0 ? CLOSED_EARLY : 'preface malformed');
     }
     if (arriving.signal.aborted || raw.destroyed) return;
     arrival.direct = raw.bytesRead === raw.readableLength;

@@ -45,6 +45,8 @@ const RETRY = { firstMs: 50, maximumMs: 5000 };
 const CLOSES_AT_ONCE = 4;
 const STOP_TIMEOUT_MS = 3000;
 const UNDEFINED_OBJECT = '42704';
+/** No schema `writ` at all. */
+const INVALID_SCHEMA_NAME = '3F000';
 const SETUP_GRACE_MS = 3000;
 const SETUP_LOOK_MS = 100;
 
@@ -231,7 +233,8 @@ export class SessionRoles implements AsyncDisposable {
   }
 
   #explain(error: unknown): Fault {
-    if (sqlstate(error) !== UNDEFINED_OBJECT) return Fault.from(error);
+    const state = sqlstate(error);
+    if (state !== UNDEFINED_OBJECT && state !== INVALID_SCHEMA_NAME) return Fault.from(error);
     const { name } = this.#options.backend;
     const message = `the grant is not set up in backend ${name}: run writ backend setup again`;
     return new Fault('FAILED_PRECONDITION', message, { cause: error });
