@@ -41,6 +41,26 @@ describe('RpcServer', () => {
     session.destroy();
   });
 
+  it('ends a call whose first message does not come', async () => {
+    await harness.serve({ once: async (request) => request }, undefined, {
+      firstMessageTimeoutMs: 100,
+    });
+    const session = http2.connect('http://localhost', {
+      createConnection: () => net.connect(harness.path),
+    });
+    const stream = session.request(
+      { ':method': 'POST', ':path': '/test.Echo/Once', 'content-type': 'application/grpc' },
+      { endStream: false },
+    );
+    const [headers] = await once(stream, 'response');
+    assert.equal(headers['grpc-status'], '3');
+    session.destroy();
+    const client = harness.connect();
+    await sleep(150);
+    const reply = await client.once(text('still here'), { signal: alive() });
+    assert.equal(reply.value, 'still here');
+  });
+
   it('refuses a message above the limit and metadata above 16 KiB', async () => {
     await harness.serve({ once: async (request) => request }, undefined, { maxReceiveBytes: 1000 });
     const client = harness.connect();

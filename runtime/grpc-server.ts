@@ -36,6 +36,7 @@ import type { Logger } from './log.ts';
 
 const DEFAULT_MAXIMUM_RECEIVE_BYTES = 4 * 1024 * 1024;
 const MAXIMUM_CONCURRENT_STREAMS = 256;
+const DEFAULT_FIRST_MESSAGE_TIMEOUT_MS = 10_000;
 const DEFAULT_PREFACE_TIMEOUT_MS = 10_000;
 /** The client's fixed preface and the header of its SETTINGS frame. Source: RFC 9113, 3.4. */
 const PREFACE_BYTES = 24 + 9;
@@ -84,6 +85,8 @@ export interface RpcServerOptions<P, C> {
   readonly maxReceiveBytes?: number;
   /** For a connection to speak HTTP/2; 10 s unless told. */
   readonly prefaceTimeoutMs?: number;
+  /** From a call's headers to its first message; 10 s unless told. */
+  readonly firstMessageTimeoutMs?: number;
   /** Tells each call that ended, refused ones too; `code` is a status name such as `OK`. */
   onCall?(outcome: { method: string; code: string; milliseconds: number }): void;
   /** Tells of a connection that ended before it had made a call: garbage, a scan, silence. */
@@ -205,26 +208,34 @@ export class RpcServer<P, C> implements AsyncDisposable {
     const controller = new AbortController();
     let key: Metadata | undefined;
     let code: number | undefined;
+    const refuse = (reason: unknown) => {
+      const answer = faultStatus(this.#report(method, reason));
+      code = answer.code;
+      next.sendStatus(answer);
+    };
+    // A call that never says what it wants must not be held for ever.
+    const timer = setTimeout(
+      () => refuse(new Fault('INVALID_ARGUMENT', 'no message came')),
+      this.#options.firstMessageTimeoutMs ?? DEFAULT_FIRST_MESSAGE_TIMEOUT_MS,
+    ).unref();
     return new ServerInterceptingCall(next, {
       start: (listen) =>
         listen({
+          onReceiveMessage: (message, deliver) => {
+            clearTimeout(timer);
+            deliver(message);
+          },
           onReceiveMetadata: (metadata, deliver) => {
             key = metadata;
-            this.#admit(method, metadata, next.getPeer(), controller).then(
-              (running) => {
-                if (controller.signal.aborted) return;
-                this.#running.set(metadata, running);
-                deliver(metadata);
-              },
-              (reason: unknown) => {
-                const fault = this.#report(method, reason);
-                code = faultStatus(fault).code;
-                next.sendStatus(faultStatus(fault));
-              },
-            );
+            this.#admit(method, metadata, next.getPeer(), controller).then((running) => {
+              if (controller.signal.aborted) return;
+              this.#running.set(metadata, running);
+              deliver(metadata);
+            }, refuse);
           },
           // grpc-js calls this at the end of every call, however it ended.
           onCancel: () => {
+            clearTimeout(timer);
             if (key !== undefined) this.#running.delete(key);
             controller.abort(new Fault('UNAVAILABLE', 'the caller has gone'));
             const milliseconds = performance.now() - started;
