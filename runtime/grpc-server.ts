@@ -36,8 +36,7 @@ import type { Logger } from './log.ts';
 
 const DEFAULT_MAXIMUM_RECEIVE_BYTES = 4 * 1024 * 1024;
 const MAXIMUM_CONCURRENT_STREAMS = 256;
-const DEFAULT_FIRST_MESSAGE_TIMEOUT_MS = 10_000;
-const DEFAULT_PREFACE_TIMEOUT_MS = 10_000;
+const DEFAULT_TIMEOUT_MS = 10_000;
 /** The client's fixed preface and the header of its SETTINGS frame. Source: RFC 9113, 3.4. */
 const PREFACE_BYTES = 24 + 9;
 const KEEPALIVE_MS = 15_000;
@@ -167,7 +166,7 @@ export class RpcServer<P, C> implements AsyncDisposable {
     this.#connections.set(name, connection);
     const timer = setTimeout(() => {
       if (socket.bytesRead < PREFACE_BYTES) socket.destroy();
-    }, this.#options.prefaceTimeoutMs ?? DEFAULT_PREFACE_TIMEOUT_MS).unref();
+    }, this.#options.prefaceTimeoutMs ?? DEFAULT_TIMEOUT_MS).unref();
     socket.once('close', () => {
       clearTimeout(timer);
       this.#connections.delete(name);
@@ -216,7 +215,7 @@ export class RpcServer<P, C> implements AsyncDisposable {
     // A call that never says what it wants must not be held for ever.
     const timer = setTimeout(
       () => refuse(new Fault('INVALID_ARGUMENT', 'no message came')),
-      this.#options.firstMessageTimeoutMs ?? DEFAULT_FIRST_MESSAGE_TIMEOUT_MS,
+      this.#options.firstMessageTimeoutMs ?? DEFAULT_TIMEOUT_MS,
     ).unref();
     return new ServerInterceptingCall(next, {
       start: (listen) =>
