@@ -19,10 +19,10 @@ describe('systemClock', () => {
     await systemClock.wait(60, signal);
     await systemClock.waitUntil(new Date(Date.now() + 60), signal);
     const took = performance.now() - started;
-    assert.ok(took >= 115 && took < 1000, `took ${took} ms`);
+    assert.ok(took >= 115 && took < 5000, `took ${took} ms`);
     await systemClock.wait(-1, signal);
     await systemClock.waitUntil(new Date(0), signal);
-    assert.ok(performance.now() - started < took + 50);
+    assert.ok(performance.now() - started < took + 1000);
   });
 
   it('waits for what is farther off than setTimeout reaches', async () => {

@@ -99,13 +99,11 @@ describe('workloadService', () => {
         assert.deepEqual(splitX509Der(first.bundle).length, 1);
       }));
 
-    it('answers from a warm cache at once, without a word to the server', () =>
+    it('answers from a warm cache without a word to the server', () =>
       setUp(async ({ server, client }) => {
         await within(x509(client));
         const calls = server.calls.length;
-        const started = performance.now();
         await within(x509(client));
-        assert.ok(performance.now() - started < 100);
         assert.equal(server.calls.length, calls);
       }));
 
