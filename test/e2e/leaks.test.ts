@@ -8,6 +8,8 @@ import { readingWorkload } from '../fixtures/workload.ts';
 import { type RunningUp, startUp } from '../fixtures/writ-up.ts';
 
 const never = new AbortController().signal;
+/** Attempts that answer with the whole masked value, at the least. */
+const MASKED_ANSWERS = 6;
 
 interface Person {
   readonly ssn: string;
@@ -83,6 +85,12 @@ describe('the unmasked value of a masked column', () => {
       `insert into customers (ssn, email) values ('${told.ssn}', '${told.email}')`,
     ];
     const heard = got.length;
+    // The attempts were made, on a connection that lived through them, and their bytes were seen.
+    assert.equal((await client.query('select 1 as one')).rows[0].one, 1);
+    const seen = Buffer.concat(got.slice(0, heard)).toString('latin1');
+    const shownAs = `${'*'.repeat(told.ssn.length - 4)}${told.ssn.slice(-4)}`;
+    const times = seen.split(shownAs).length - 1;
+    assert.ok(times >= MASKED_ANSWERS, `the masked form was seen ${times} times`);
     for (const sql of typed) await attempt(client, { text: sql });
     await attempt(client, { text: 'select id from customers where ssn = $1', values: [told.ssn] });
     await client.end();
@@ -105,6 +113,23 @@ describe('the unmasked value of a masked column', () => {
       assertAbsent(readFileSync(file), [...secrets, ...credentials], file);
     }
   }).timeout(60_000);
+});
+
+describe('the search for secrets', () => {
+  const secret = '907-23-7919';
+  const hidden: Readonly<Record<string, Buffer>> = {
+    plain: Buffer.from(`a${secret}b`),
+    hex: Buffer.from(Buffer.from(`a${secret}`).toString('hex')),
+    'upper-case hex': Buffer.from(Buffer.from(secret).toString('hex').toUpperCase()),
+    base64: Buffer.from(Buffer.from(`${secret}bc`).toString('base64')),
+    'base64, one byte on': Buffer.from(Buffer.from(`a${secret}bc`).toString('base64')),
+    'base64, two bytes on': Buffer.from(Buffer.from(`ab${secret}bc`).toString('base64')),
+  };
+  for (const [form, bytes] of Object.entries(hidden)) {
+    it(`finds one in ${form}`, () => {
+      assert.throws(() => assertAbsent(bytes, [secret], form), /holds/);
+    });
+  }
 });
 
 interface Attempt {
