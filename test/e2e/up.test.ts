@@ -5,8 +5,9 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { systemClock } from '../../runtime/clock.ts';
+import { hasProgram } from '../fixtures/programs.ts';
 import { readingWorkload } from '../fixtures/workload.ts';
-import { freePortBase, runWrit, startUp } from '../fixtures/writ-up.ts';
+import { freePortBase, runProgram, runWrit, startUp } from '../fixtures/writ-up.ts';
 
 const never = new AbortController().signal;
 const PROMISED_READY_S = 10;
@@ -43,6 +44,7 @@ describe('writ up', () => {
     ];
     for (const piece of pieces) assert.ok(shown.includes(piece), `shows ${piece}:\n${shown}`);
     assert.doesNotMatch(shown, /\b9\d\d-\d\d-\d{4}\b/, 'no whole national id on screen');
+    await pasteInstructions(shown);
     const bundle = readFileSync(first.json.bundle, 'utf8');
     const { pids, agent } = first.json;
     first.signal('SIGINT');
@@ -194,6 +196,22 @@ describe('writ up', () => {
     if (elsewhere !== undefined) cleanUp.push(elsewhere);
   }).timeout(90_000);
 });
+
+/** What it prints for another terminal, pasted as it stands. */
+async function pasteInstructions(shown: string): Promise<void> {
+  if (!hasProgram('psql')) {
+    assert.notEqual(process.env.CI, 'true', 'CI lacks psql');
+    return;
+  }
+  const psql = /the same with psql:\n([\s\S]*?)\n\n/.exec(shown)?.[1] ?? '';
+  const entry = /so give it one:\n([\s\S]*?--expires-in \S+)/.exec(shown)?.[1] ?? '';
+  assert.match(psql, /^ {2}psql /m);
+  assert.match(entry, /entry create/);
+  const script = ['set -euo pipefail', psql, entry].join('\n');
+  const { status, stdout, stderr } = await runProgram('bash', ['-c', script]);
+  assert.equal(status, 0, stderr);
+  assert.match(stdout, /Ben Berg .*\*{7}7919/);
+}
 
 function isAlive(pid: number): boolean {
   try {
