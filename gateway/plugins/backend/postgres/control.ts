@@ -7,6 +7,7 @@ import { type ConnectionOptions, checkServerIdentity } from 'node:tls';
 import pg from 'pg';
 import type { PostgresBackend } from '../../../../proto/gen/writ/resource/v1/resource_pb.ts';
 import { Fault } from '../../../../runtime/fault.ts';
+import { isThisHost } from './dial.ts';
 
 export type ControlAddress = Pick<
   PostgresBackend,
@@ -17,7 +18,6 @@ const MOST_CONNECTIONS = 4;
 const MOST_WAITING = 2000;
 const CONNECT_TIMEOUT_MS = 5000;
 const QUERY_TIMEOUT_MS = 15_000;
-const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|::1)$/;
 
 export type ControlRow = Readonly<Record<string, unknown>>;
 
@@ -116,7 +116,7 @@ export class ControlConnections implements AsyncDisposable {
 /** Files are read at each login, so that a new password or CA needs no restart. */
 async function clientConfig(address: ControlAddress): Promise<pg.ClientConfig> {
   const { host, port, database, loginUser, loginPasswordFile, tls } = address;
-  if (tls === undefined && !LOOPBACK.test(host)) {
+  if (tls === undefined && !isThisHost(host)) {
     throw new Error('the backend is not on this host and names no TLS settings');
   }
   return {

@@ -10,7 +10,7 @@ import { readExactly } from './read-exactly.ts';
 /** Where a backend is and how it is recognised. */
 export type BackendAddress = Pick<PostgresBackend, 'host' | 'port' | 'tls'>;
 
-const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|::1)$/;
+const THIS_HOST = /^(localhost|127(\.\d{1,3}){3}|::1)$/;
 const S = 0x53;
 
 /**
@@ -19,7 +19,7 @@ const S = 0x53;
  * @throws Fault BACKEND_FAILED, or the signal's reason when it aborts
  */
 export async function dialBackend(address: BackendAddress, signal: AbortSignal): Promise<Socket> {
-  if (address.tls === undefined && !LOOPBACK.test(address.host)) {
+  if (address.tls === undefined && !isThisHost(address.host)) {
     throw new Fault('BACKEND_FAILED', 'the backend is not on this host and names no TLS settings');
   }
   const socket = connect({ host: address.host, port: address.port, noDelay: true });
@@ -40,6 +40,11 @@ export async function dialBackend(address: BackendAddress, signal: AbortSignal):
   } finally {
     signal.removeEventListener('abort', abort);
   }
+}
+
+/** Whether no network lies between, so that a backend may go without TLS. */
+export function isThisHost(host: string): boolean {
+  return THIS_HOST.test(host);
 }
 
 async function startTls(
