@@ -8,6 +8,7 @@ import { parseTrustDomain } from '../../identity/spiffe-id.ts';
 import { AgentUnderTest } from '../../test/fakes/agent-under-test.ts';
 import { FakeAuthority } from '../../test/fakes/fake-authority.ts';
 import { FakeSpireServer } from '../../test/fakes/spire-server.ts';
+import { skipWithout } from '../../test/fixtures/programs.ts';
 
 const HEADER = 'workload.spiffe.io';
 const INVALID_ARGUMENT = 3;
@@ -127,7 +128,7 @@ describe('listenWorkloadApi', () => {
   });
 
   it('knows a caller by the user it runs as', async function () {
-    if (process.getuid?.() !== 0) return this.skip();
+    if (process.getuid?.() !== 0) skipWithout(this, 'root, who may run as another user');
     await chmod(agent.directory, 0o755);
     const asNobody = { uid: 65_534, gid: 65_534 };
     const ask = (options: object) =>

@@ -3,6 +3,7 @@ import { create } from '@bufbuild/protobuf';
 import type pg from 'pg';
 import { ColumnsSchema } from '../../../proto/gen/writ/resource/v1/resource_pb.ts';
 import { onEachPostgres } from '../../../test/fixtures/each-postgres.ts';
+import { skipWithout } from '../../../test/fixtures/programs.ts';
 import {
   connectAs,
   openSession,
@@ -91,7 +92,7 @@ onEachPostgres('maskColumn of text under a collation of its own', (server) => {
     const [icu] = await server().exec(
       "select 1 from pg_collation where collprovider = 'i' limit 1",
     );
-    if (icu === undefined) this.skip();
+    if (icu === undefined) skipWithout(this, 'a PostgreSQL with ICU collations');
     await server().exec(`
       create collation public.no_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
       create table public.people (email text collate public.no_case, ssn varchar(20) collate public.no_case);

@@ -6,6 +6,7 @@ import { create } from '@bufbuild/protobuf';
 import { ColumnsSchema } from '../../../proto/gen/writ/resource/v1/resource_pb.ts';
 import { stateOf } from '../../../test/fixtures/database-state.ts';
 import { onEachPostgres } from '../../../test/fixtures/each-postgres.ts';
+import { skipWithout } from '../../../test/fixtures/programs.ts';
 import {
   connectAs,
   groupRoleOf,
@@ -44,7 +45,7 @@ onEachPostgres('postgresBackendSetup', (server) => {
   });
 
   it('runs in psql as it runs in a driver', async function () {
-    if (server().clientBin === undefined) this.skip();
+    if (server().clientBin === undefined) skipWithout(this, 'psql');
     const plan = await planShop(server(), [SHOP_READER, SHOP_WRITER]);
     const psql = async (sql: string) => {
       const done = run(join(server().clientBin ?? '', 'psql'), [
