@@ -6,6 +6,7 @@ import {
   type KeyObject,
 } from 'node:crypto';
 import { promisify } from 'node:util';
+import { detachedKey } from '../detached-key.ts';
 import { DerError, DerReader, readOctetBits, readUnsigned, TAG } from './der.ts';
 
 /** What a key that Writ makes can be. */
@@ -15,15 +16,19 @@ const generate = promisify(generateKeyPair);
 
 /** A new private key. */
 export async function generateKey(type: KeyType): Promise<KeyObject> {
+  return detachedKey((await generatePair(type)).privateKey);
+}
+
+function generatePair(type: KeyType): Promise<{ readonly privateKey: KeyObject }> {
   switch (type) {
     case 'ec-p256':
-      return (await generate('ec', { namedCurve: 'P-256' })).privateKey;
+      return generate('ec', { namedCurve: 'P-256' });
     case 'ec-p384':
-      return (await generate('ec', { namedCurve: 'P-384' })).privateKey;
+      return generate('ec', { namedCurve: 'P-384' });
     case 'ed25519':
-      return (await generate('ed25519')).privateKey;
+      return generate('ed25519');
     case 'rsa-2048':
-      return (await generate('rsa', { modulusLength: 2048 })).privateKey;
+      return generate('rsa', { modulusLength: 2048 });
   }
 }
 
