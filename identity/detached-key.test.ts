@@ -18,7 +18,7 @@ const here = (name: string) => fileURLToPath(new URL(name, import.meta.url));
 
 const PROGRAM = `
 import { generateKeyPairSync } from 'node:crypto';
-import { encodePublicKey } from ${JSON.stringify(here('public-key.ts'))};
+import { encodePublicKey } from ${JSON.stringify(here('ssh/public-key.ts'))};
 
 let done = 0;
 for (let round = 0; round < 600; round += 1) {

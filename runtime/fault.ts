@@ -72,6 +72,11 @@ export const FAULTS = {
     exit: 2,
     says: 'text that is no SPIFFE ID or trust domain name',
   },
+  SSH_INVALID: {
+    grpc: 'INVALID_ARGUMENT',
+    exit: 1,
+    says: 'an SSH key, certificate, signature or message does not parse or does not verify',
+  },
   STATE_UNUSABLE: {
     grpc: 'FAILED_PRECONDITION',
     exit: 1,
