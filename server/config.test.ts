@@ -22,6 +22,7 @@ describe('loadServerConfig', () => {
     const config = await load(MINIMUM);
     assert.deepEqual(config.ttl, {
       ...{ x509_svid: 3600, agent_svid: 3600, jwt_svid: 300, session_maximum: 28_800 },
+      ssh_certificate: 300,
     });
     assert.deepEqual(
       [config.log.level, config.registration, config.node_attestors],
@@ -57,6 +58,11 @@ describe('loadServerConfig', () => {
       /registration.defaults.kind/,
     ],
     ['a lifetime that is none', `${MINIMUM}ttl: {x509_svid: 10}\n`, /:5: ttl.x509_svid/],
+    [
+      'SSH certificates that live for longer than a day',
+      `${MINIMUM}ttl: {ssh_certificate: 25h}\n`,
+      /:5: ttl.ssh_certificate: expected a duration up to 1d/,
+    ],
   ];
   for (const [what, text, message] of wrong) {
     it(`refuses ${what}, by line and path`, async () => {

@@ -35,6 +35,8 @@ export const serverConfigSchema = v.strictObject({
       x509_svid: v.optional(durationSeconds(7 * DAY_SECONDS), '1h'),
       agent_svid: v.optional(durationSeconds(7 * DAY_SECONDS), '1h'),
       jwt_svid: v.optional(durationSeconds(DAY_SECONDS), '5m'),
+      /** Of workloads; those of hosts and of gateways' logins are not to be set. */
+      ssh_certificate: v.optional(durationSeconds(DAY_SECONDS), '5m'),
       session_maximum: v.optional(durationSeconds(7 * DAY_SECONDS), '8h'),
     }),
     {},

@@ -28,16 +28,18 @@ import { UnprovedConnections } from './unproved-connections.ts';
 type Rpc = RpcServer<ServerPeer, Caller>;
 
 /** An implementation for each service of the server. */
-export interface Services extends AccessServices {
+export interface Services extends Omit<AccessServices, 'gateway'> {
+  readonly gateway: Implementation<typeof GatewayService, Caller>;
   readonly agents: Implementation<typeof Agent, Caller>;
   readonly entries: Implementation<typeof Entry, Caller>;
   readonly svids: Partial<Implementation<typeof SVID, Caller>>;
   readonly bundles: Partial<Implementation<typeof BundleRpc, Caller>>;
   readonly health: Implementation<typeof Health, Caller>;
-  readonly watchEntries: Implementation<typeof AgentService, Caller>;
+  readonly nodes: Implementation<typeof AgentService, Caller>;
   readonly joinTokens: Implementation<typeof admin.JoinTokenService, Caller>;
   readonly identities: Implementation<typeof admin.IdentityService, Caller>;
   readonly audit: Implementation<typeof admin.AuditService, Caller>;
+  readonly ssh: Implementation<typeof admin.SshService, Caller>;
 }
 
 export interface RpcOptions {
@@ -51,7 +53,7 @@ export interface RpcOptions {
 export function remoteRpc(services: Services, options: RpcOptions): Rpc {
   const rpc = rpcServer(options);
   addSpire(rpc, services);
-  rpc.add(AgentService, services.watchEntries);
+  rpc.add(AgentService, services.nodes);
   rpc.add(GatewayService, services.gateway);
   return rpc;
 }
@@ -69,6 +71,7 @@ export function adminRpc(services: Services, options: RpcOptions): Rpc {
   rpc.add(admin.LockService, services.lock);
   rpc.add(admin.AuditService, services.audit);
   rpc.add(admin.GatewayRegistryService, services.gatewayRegistry);
+  rpc.add(admin.SshService, services.ssh);
   return rpc;
 }
 

@@ -11,13 +11,16 @@ import { Watched, type WatchedSource } from '../runtime/watched.ts';
 import { createAccess } from './access/access.ts';
 import { Revocations } from './access/revocations.ts';
 import { agentService } from './api/agent-service.ts';
+import { agentSshService } from './api/agent-ssh-service.ts';
 import { auditService } from './api/audit-service.ts';
 import { bundleService } from './api/bundle-service.ts';
 import { identify, type ServerPeer } from './api/callers.ts';
 import { entryService } from './api/entry-service.ts';
+import { gatewaySshService } from './api/gateway-ssh-service.ts';
 import { healthService } from './api/health-service.ts';
 import { identityService } from './api/identity-service.ts';
 import { joinTokenService } from './api/join-token-service.ts';
+import { sshService } from './api/ssh-service.ts';
 import { svidService } from './api/svid-service.ts';
 import { watchEntriesService } from './api/watch-entries.ts';
 import { Agents } from './attestation/agents.ts';
@@ -27,7 +30,10 @@ import { AuditLog } from './audit/audit-log.ts';
 import { RefusalCounter } from './audit/refusal-counter.ts';
 import { Authority } from './authority/authority.ts';
 import { Issuer } from './authority/issuer.ts';
+import type { IssuedKind } from './authority/ledger.ts';
 import { ServerSvid } from './authority/server-svid.ts';
+import { SshAuthority } from './authority/ssh-authority.ts';
+import { SshIssuer } from './authority/ssh-issuer.ts';
 import { ClockGuard } from './clock-guard.ts';
 import { type ServerConfig, serverConfigSchema } from './config.ts';
 import { AdminSocket, adminRpc, remoteRpc, type Services, tlsEndpoint } from './endpoints.ts';
@@ -153,21 +159,23 @@ async function serve(context: Context, adminSocket: AdminSocket): Promise<string
   return address;
 }
 
-/** Audit, revocations and the authority. */
+/** Audit, revocations and the authorities. */
 async function openCore({ config, store, clock, log, metrics, closers }: Context) {
   const audit = new AuditLog(store, clock);
   await audit.load();
   const refusals = own(closers, new RefusalCounter({ store, audit, clock, log }));
   const revocations = new Revocations(store, clock);
   await revocations.load();
-  const authority = await Authority.open({
+  const forAuthorities = {
     ...{ store, audit, clock, log },
     trustDomain: config.trust_domain,
     keys: keyManager(config.state_dir),
-    onIssued: (kind) => metrics.svidsIssued.inc({ kind }),
-  });
+    onIssued: (kind: IssuedKind) => metrics.svidsIssued.inc({ kind }),
+  };
+  const authority = await Authority.open(forAuthorities);
+  const sshAuthority = await SshAuthority.open(forAuthorities);
   closers.defer(follow(audit.head, (seq) => metrics.auditEvents.set(Number(seq))));
-  return { audit, refusals, revocations, authority };
+  return { audit, refusals, revocations, authority, sshAuthority };
 }
 
 /** Identities, entries, agents and join tokens, with the index of entries loaded. */
@@ -207,7 +215,7 @@ async function openServices(
   disconnectGateway: (id: string) => void,
 ): Promise<Services> {
   const { config, store, clock, log, closers, serving } = context;
-  const { authority, refusals, audit } = core;
+  const { authority, sshAuthority, refusals, audit } = core;
   const { ttl, trust_domain: trustDomain } = config;
   const { joinTokens } = registry;
   const { bundle } = authority;
@@ -219,6 +227,7 @@ async function openServices(
       revocations: core.revocations,
       sessionMaximumSeconds: ttl.session_maximum,
       backendSetups: backendSetups(),
+      sshAuthorities: sshAuthority.authorities,
       disconnectGateway,
     }),
   );
@@ -230,14 +239,20 @@ async function openServices(
     ...{ ...shared, authority },
     ttl: { x509Seconds: ttl.x509_svid, jwtSeconds: ttl.jwt_svid },
   });
+  const sshIssuer = new SshIssuer({
+    ...{ ...shared, authority: sshAuthority },
+    userTtlSeconds: ttl.ssh_certificate,
+  });
   return {
     ...access.services,
+    gateway: { ...access.services.gateway, ...gatewaySshService({ sshIssuer }) },
     agents: agentService({ ...shared, attestation }),
     entries: entryService(shared),
     svids: svidService({ issuer, trustDomain }),
     bundles: bundleService({ bundle }),
     health: healthService({ serving }),
-    watchEntries: watchEntriesService(shared),
+    nodes: { ...watchEntriesService(shared), ...agentSshService({ ...shared, sshIssuer }) },
+    ssh: sshService({ sshIssuer }),
     joinTokens: joinTokenService({ joinTokens, trustDomain }),
     identities: identityService(shared),
     audit: auditService({ audit }),

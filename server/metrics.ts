@@ -7,7 +7,7 @@ export function serverMetrics(registry: MetricsRegistry) {
   return {
     svidsIssued: registry.counter(
       'writ_server_svids_issued_total',
-      'SVIDs that were signed and are in the ledger, by kind: x509, jwt, agent, server.',
+      'SVIDs and SSH certificates that were signed and are in the ledger, by kind: x509, jwt, agent, server, ssh-user, ssh-host, ssh-gateway.',
       ['kind'],
     ),
     rpcs: registry.counter(

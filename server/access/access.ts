@@ -15,6 +15,7 @@ import type { Datastore } from '../plugins/datastore/datastore.ts';
 import type { Entries } from '../registry/entries.ts';
 import { ResourceApplier } from './apply/apply-resources.ts';
 import { GatewayLinks } from './gateway-links.ts';
+import type { SshAuthorities } from './gateway-snapshot.ts';
 import { GrantExpiry } from './grant-expiry.ts';
 import { Locks } from './locks.ts';
 import { SessionOpener } from './open-session.ts';
@@ -34,6 +35,7 @@ export interface AccessOptions {
   readonly revocations: Revocations;
   readonly trustDomain: TrustDomain;
   readonly bundle: WatchedSource<Bundle>;
+  readonly sshAuthorities: SshAuthorities;
   /** Longest session that any grant may allow. */
   readonly sessionMaximumSeconds: number;
   /** By the type of backend. */

@@ -66,7 +66,12 @@ export async function createGateway(
       selectors: [...init.selectors],
     };
     await entries.create(tx, entry, { actor, allowReserved: true });
-    const unseen = { recordingKey: undefined, revocationSeq: 0n, heartbeatAt: undefined };
+    const unseen = {
+      recordingKey: undefined,
+      revocationSeq: 0n,
+      heartbeatAt: undefined,
+      ports: {},
+    };
     return { id, name, backends, names, ...unseen };
   });
 }

@@ -15,7 +15,7 @@ import { Fault } from '../../runtime/fault.ts';
 import { Watched, type WatchedSource } from '../../runtime/watched.ts';
 import type { AuditLog } from '../audit/audit-log.ts';
 import type { Datastore } from '../plugins/datastore/datastore.ts';
-import { gatewaySnapshot } from './gateway-snapshot.ts';
+import { gatewaySnapshot, type SshAuthorities } from './gateway-snapshot.ts';
 import type { GatewayRecord } from './gateways.ts';
 import { RecordingReads } from './recording-reads.ts';
 import type { Resources } from './resources.ts';
@@ -34,6 +34,7 @@ export interface GatewayLinkOptions {
   readonly revocations: Revocations;
   readonly leases: SessionLeases;
   readonly sessions: Sessions;
+  readonly sshAuthorities: SshAuthorities;
   /** Destroys a gateway's connections: what is stuck in a full socket cannot be ended politely. */
   disconnect(gateway: string): void;
 }
@@ -114,11 +115,11 @@ export class GatewayLink {
   }
 
   async *#due(): AsyncGenerator<ConnectResponseInit> {
-    const { store, resources, revocations, clock } = this.#options;
+    const { store, resources, revocations, clock, sshAuthorities } = this.#options;
     const revision = resources.revision.value;
     if (this.#sentRevision !== revision) {
       this.#sentRevision = revision;
-      const value = await gatewaySnapshot(store, this.#gateway, revision);
+      const value = await gatewaySnapshot(store, this.#gateway, { revision, sshAuthorities });
       yield { message: { case: 'snapshot', value } };
     }
     while (this.#sentSeq < revocations.head.value) {

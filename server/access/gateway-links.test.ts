@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { create } from '@bufbuild/protobuf';
 import { ResourceService } from '../../proto/gen/writ/admin/v1/admin_pb.ts';
+import { ConnectRequestSchema } from '../../proto/gen/writ/gateway/v1/gateway_pb.ts';
 import {
   AccessServer,
   GatewayStream,
@@ -9,6 +11,7 @@ import {
 } from '../../test/fixtures/access-server.ts';
 import { BACKEND, documents, GATEWAY, grantYaml } from '../../test/fixtures/access-world.ts';
 import { RECORDING_PUBLIC_KEY } from '../../test/fixtures/recording-writer.ts';
+import { findGateway } from './gateways.ts';
 
 describe('GatewayLinks', () => {
   let server: AccessServer;
@@ -54,6 +57,31 @@ describe('GatewayLinks', () => {
       ['national-id'],
     );
   });
+
+  it('tells the SSH authorities, and whose certificates count by which', async () => {
+    const [snapshot] = await (await server.connect()).until('snapshot');
+    const { user, host } = server.world.sshAuthorities;
+    assert.deepEqual(snapshot?.sshAuthorities?.user.map(Buffer.from), user);
+    assert.deepEqual(snapshot?.sshAuthorities?.host.map(Buffer.from), host);
+  });
+
+  it('keeps the ports that a gateway tells of, the newest alone', async () => {
+    const ports = async () => (await findGateway(server.world.store, GATEWAY))?.ports;
+    assert.deepEqual(await ports(), {});
+    await (await server.connect({ ports: { ssh: 2222, postgres: 5432 } })).until('heartbeat');
+    assert.deepEqual(await ports(), { postgres: 5432, ssh: 2222 });
+    await (await server.connect()).until('heartbeat');
+    assert.deepEqual(await ports(), {});
+  });
+
+  const many = Object.fromEntries(Array.from({ length: 17 }, (_, n) => [`p${n}`, n + 1]));
+  for (const ports of [{ ssh: 0 }, { ssh: 65_536 }, { 'a b': 1 }, { '': 1 }, many]) {
+    it(`refuses a hello with the ports ${JSON.stringify(ports).slice(0, 40)}`, async () => {
+      const stream = await server.connect({ ports });
+      assert.match(await stream.end(), /hello.ports must be at most 16 protocols/);
+      assert.deepEqual((await findGateway(server.world.store, GATEWAY))?.ports, {});
+    });
+  }
 
   it('sends what changes as it is committed: snapshots and revocations', async () => {
     const stream = await server.connect();
@@ -131,7 +159,8 @@ describe('GatewayLinks', () => {
 
   it('cuts a gateway that does not read its stream for 10 s', async () => {
     const never = (async function* () {
-      yield { message: { case: 'hello', value: { recordingKey: RECORDING_PUBLIC_KEY } } } as never;
+      const value = { recordingKey: RECORDING_PUBLIC_KEY };
+      yield create(ConnectRequestSchema, { message: { case: 'hello', value } });
       await once(server.signal, 'abort');
     })();
     const call = {

@@ -1,10 +1,13 @@
 import { Outcome } from '../../proto/gen/writ/audit/v1/audit_pb.ts';
 import type { ConnectRequest, Hello } from '../../proto/gen/writ/gateway/v1/gateway_pb.ts';
 import { Fault } from '../../runtime/fault.ts';
+import type { Transaction } from '../plugins/datastore/datastore.ts';
 import { type ConnectResponseInit, GatewayLink, type GatewayLinkOptions } from './gateway-link.ts';
 import { findGateway, type GatewayRecord } from './gateways.ts';
 
 const KEY_BYTES = 32;
+const MAXIMUM_PORTS = 16;
+const PROTOCOL = /^[a-z][a-z0-9-]{0,31}$/;
 
 /** The streams of all gateways that are connected; the newest of each. */
 export class GatewayLinks {
@@ -62,10 +65,14 @@ export class GatewayLinks {
     return link.readRecording(sessionId, signal);
   }
 
-  /** Checks a hello, closes what a former process left, keeps the key that signs the gateway's records. */
+  /**
+   * Checks a hello, closes what a former process left, keeps the gateway's ports and the key that signs
+   * its records.
+   */
   #register(id: string, hello: Hello): Promise<GatewayRecord> {
-    const { store, audit, clock, revocations, sessions } = this.#options;
+    const { store, clock, revocations, sessions } = this.#options;
     const { recordingKey, revocationSeq, sessionIds, uptimeMilliseconds } = hello;
+    const ports = checkedPorts(hello);
     if (recordingKey.length !== KEY_BYTES) {
       throw new Fault('PROTOCOL_VIOLATION', `hello.recording_key must be of ${KEY_BYTES} bytes`);
     }
@@ -84,20 +91,35 @@ export class GatewayLinks {
       }
       const openedBefore = new Date(clock.now().getTime() - Number(uptimeMilliseconds));
       await sessions.closeFormer(tx, id, { openedBefore, listed: sessionIds });
-      const before = gateway.recordingKey;
-      if (before !== undefined && Buffer.compare(before, recordingKey) === 0) return gateway;
-      await tx.run('update gateways set recording_key = ? where id = ?', recordingKey, id);
-      await audit.append(tx, {
-        type: 'gateway.recording_key',
-        outcome: Outcome.SUCCESS,
-        actor: { kind: 'gateway', spiffeId: id },
-        spiffeId: id,
-        attributes: {
-          public_key: Buffer.from(recordingKey).toString('hex'),
-          previous: before === undefined ? '' : Buffer.from(before).toString('hex'),
-        },
-      });
-      return { ...gateway, recordingKey };
+      await tx.run('update gateways set ports = ? where id = ?', JSON.stringify(ports), id);
+      await this.#keepKey(tx, gateway, recordingKey);
+      return { ...gateway, recordingKey, ports };
     });
   }
+
+  async #keepKey(tx: Transaction, gateway: GatewayRecord, key: Uint8Array): Promise<void> {
+    const { id, recordingKey: before } = gateway;
+    if (before !== undefined && Buffer.compare(before, key) === 0) return;
+    await tx.run('update gateways set recording_key = ? where id = ?', key, id);
+    await this.#options.audit.append(tx, {
+      type: 'gateway.recording_key',
+      outcome: Outcome.SUCCESS,
+      actor: { kind: 'gateway', spiffeId: id },
+      spiffeId: id,
+      attributes: {
+        public_key: Buffer.from(key).toString('hex'),
+        previous: before === undefined ? '' : Buffer.from(before).toString('hex'),
+      },
+    });
+  }
+}
+
+/** By protocol, in one order. @throws Fault PROTOCOL_VIOLATION */
+function checkedPorts({ ports }: Hello): Record<string, number> {
+  const told = Object.entries(ports).sort(([one], [other]) => (one < other ? -1 : 1));
+  const isFit = ([protocol, port]: [string, number]) =>
+    PROTOCOL.test(protocol) && port >= 1 && port <= 65_535;
+  if (told.length <= MAXIMUM_PORTS && told.every(isFit)) return Object.fromEntries(told);
+  const message = `hello.ports must be at most ${MAXIMUM_PORTS} protocols, each with a TCP port`;
+  throw new Fault('PROTOCOL_VIOLATION', message);
 }

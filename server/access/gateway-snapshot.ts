@@ -4,11 +4,19 @@ import type { Reader } from '../plugins/datastore/datastore.ts';
 import { type GatewayRecord, mayServe } from './gateways.ts';
 import { listNamedResources } from './resources.ts';
 
+/** SSH public keys (RFC 4253 6.6) that sign certificates of the trust domain. */
+export interface SshAuthorities {
+  /** Sign workloads' certificates. */
+  readonly user: readonly Uint8Array[];
+  /** Sign host certificates. */
+  readonly host: readonly Uint8Array[];
+}
+
 /** What one gateway may know: its backends, and what is declared for them; nothing of others'. */
 export async function gatewaySnapshot(
   reader: Reader,
   gateway: GatewayRecord,
-  revision: bigint,
+  { revision, sshAuthorities }: { revision: bigint; sshAuthorities: SshAuthorities },
 ): Promise<MessageInitShape<typeof SnapshotSchema>> {
   const bodies = (await listNamedResources(reader)).map(({ body }) => body);
   const columns = bodies.flatMap((body) => (body.case === 'columns' ? [body.value] : []));
@@ -26,6 +34,7 @@ export async function gatewaySnapshot(
       body.case === 'columnClass' && classes.has(body.value.name) ? [body.value] : [],
     ),
     columns: served,
+    sshAuthorities: { user: [...sshAuthorities.user], host: [...sshAuthorities.host] },
   };
 }
 

@@ -19,6 +19,8 @@ export interface GatewayRecord {
   readonly recordingKey: Uint8Array | undefined;
   readonly revocationSeq: bigint;
   readonly heartbeatAt: Date | undefined;
+  /** TCP ports by protocol, as it told of them last. */
+  readonly ports: Readonly<Record<string, number>>;
 }
 
 /** One gateway, undefined if `id` is none. */
@@ -61,5 +63,6 @@ function gatewayFromRow(row: Row): GatewayRecord {
     recordingKey: row.recording_key === null ? undefined : blob(row, 'recording_key'),
     revocationSeq: BigInt(integer(row, 'revocation_seq')),
     heartbeatAt: row.heartbeat_ms === null ? undefined : instant(row, 'heartbeat_ms'),
+    ports: JSON.parse(text(row, 'ports')),
   };
 }

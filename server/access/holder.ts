@@ -1,9 +1,22 @@
+import type { SpiffeId } from '../../identity/spiffe-id.ts';
 import type { VerifiedSvid } from '../../identity/verify.ts';
 import type { Reader, Row } from '../plugins/datastore/datastore.ts';
 import { integer, optionalText, text } from '../plugins/datastore/row.ts';
 import { type Refusal, refusal } from './refusal.ts';
 
-/** Who stands behind an X509-SVID that verifies: what the ledger and the registry know of it. */
+/** What a client has proved to hold: of a certificate that verifies, what the ledger knows it by. */
+export interface Credential {
+  readonly kind: keyof typeof NAMES;
+  readonly id: SpiffeId;
+  /** X.509: lower-case hex; SSH: decimal. */
+  readonly serial: string;
+  readonly notAfter: Date;
+}
+
+/** What each kind of the ledger's is called in front of a client. */
+const NAMES = { x509: 'X509-SVID', 'ssh-user': 'SSH certificate' } as const;
+
+/** Who stands behind a certificate that verifies: what the ledger and the registry know of it. */
 export interface Holder {
   readonly spiffeId: string;
   readonly serial: string;
@@ -12,18 +25,27 @@ export interface Holder {
   readonly owner: string;
   readonly purpose: string;
   readonly environment: string;
-  /** The earliest end of the SVID, its entry and its identity record. */
+  /** The earliest end of the certificate, its entry and its identity record. */
   readonly endsAt: Date;
 }
 
-/**
- * Resolves an SVID by its serial, and refuses it if anything it was issued on no longer stands. What was
- * revoked since it was issued stays so: an entry that has changed, or an agent that came back, serves the
- * SVIDs it has issued since. (A lock that was lifted is none.)
- */
-export async function findHolder(
+/** Resolves an X509-SVID; see `findCredentialHolder`. */
+export function findHolder(
   reader: Reader,
   svid: VerifiedSvid,
+  now: Date,
+): Promise<Holder | Refusal> {
+  return findCredentialHolder(reader, { ...svid, kind: 'x509' }, now);
+}
+
+/**
+ * Resolves a certificate by kind and serial, and refuses it if anything it was issued on no longer
+ * stands. What was revoked since it was issued stays so: an entry that has changed, or an agent that came
+ * back, serves the certificates it has issued since. (A lock that was lifted is none.)
+ */
+export async function findCredentialHolder(
+  reader: Reader,
+  { kind, id, serial, notAfter }: Credential,
   now: Date,
 ): Promise<Holder | Refusal> {
   const row = await reader.get(
@@ -39,21 +61,22 @@ export async function findHolder(
      left join agents a on a.id = l.agent_id
      left join entries e on e.id = l.entry_id and e.spiffe_id = l.spiffe_id
      left join identities i on i.spiffe_id = l.spiffe_id
-     where l.serial = ? and l.kind = 'x509'`,
-    svid.serial,
+     where l.serial = ? and l.kind = ?`,
+    serial,
+    kind,
   );
-  const spiffeId = svid.id.toString();
+  const spiffeId = id.toString();
   if (row === undefined || row.spiffe_id !== spiffeId || row.entry_id === null) {
-    return refusal('serial.unknown', 'this X509-SVID was not issued for a workload here');
+    return refusal('serial.unknown', `this ${NAMES[kind]} was not issued for a workload here`);
   }
-  const ended = whyEnded(row, now);
+  const ended = whyEnded(row, kind, now);
   if (ended !== undefined) return ended;
   const entryEnd = integer(row, 'entry_end_ms');
-  const ends = [svid.notAfter.getTime(), integer(row, 'identity_end_ms')];
+  const ends = [notAfter.getTime(), integer(row, 'identity_end_ms')];
   if (entryEnd > 0) ends.push(entryEnd);
   return {
     spiffeId,
-    serial: svid.serial,
+    serial,
     entryId: text(row, 'entry_id'),
     agentId: text(row, 'agent_id'),
     owner: text(row, 'owner'),
@@ -63,7 +86,7 @@ export async function findHolder(
   };
 }
 
-function whyEnded(row: Row, now: Date): Refusal | undefined {
+function whyEnded(row: Row, kind: Credential['kind'], now: Date): Refusal | undefined {
   if (row.banned === null) return refusal('agent.gone', 'the agent of this identity is gone');
   if (row.banned !== 0) return refusal('agent.banned', 'the agent of this identity is banned');
   if (row.entry_found === null) {
@@ -80,7 +103,7 @@ function whyEnded(row: Row, now: Date): Refusal | undefined {
     return refusal('identity.expired', 'this identity has expired');
   }
   if (row.revoked !== 0) {
-    return refusal('serial.revoked', 'this X509-SVID was revoked: fetch a new one');
+    return refusal('serial.revoked', `this ${NAMES[kind]} was revoked: fetch a new one`);
   }
   return undefined;
 }

@@ -30,7 +30,11 @@ export async function isLocked(
   subject: Lockable,
   now: Date,
 ): Promise<Lock | undefined> {
-  const locks = await listLocks(reader);
+  return findLock(await listLocks(reader), subject, now);
+}
+
+/** As `isLocked`, among locks that have been read already. */
+export function findLock(locks: readonly Lock[], subject: Lockable, now: Date): Lock | undefined {
   return locks.find((lock) => isInForce(lock, now) && matches(lock, subject));
 }
 

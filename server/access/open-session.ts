@@ -3,28 +3,25 @@
  * that was taken over opens nothing for a client that is not there, and nothing that was revoked.
  */
 import type { MessageInitShape } from '@bufbuild/protobuf';
-import { timestampDate, timestampFromDate } from '@bufbuild/protobuf/wkt';
+import { timestampFromDate } from '@bufbuild/protobuf/wkt';
 import type { Bundle } from '../../identity/bundle.ts';
-import { type VerifiedSvid, verifySvid } from '../../identity/verify.ts';
 import { Outcome } from '../../proto/gen/writ/audit/v1/audit_pb.ts';
 import type {
   OpenSessionRequest,
   OpenSessionResponseSchema,
 } from '../../proto/gen/writ/gateway/v1/gateway_pb.ts';
-import type { Grant } from '../../proto/gen/writ/resource/v1/resource_pb.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import { Fault } from '../../runtime/fault.ts';
 import type { WatchedSource } from '../../runtime/watched.ts';
 import type { AuditLog, EventInit } from '../audit/audit-log.ts';
-import type { Datastore, Reader, Transaction } from '../plugins/datastore/datastore.ts';
-import { chooseGrant } from './choose-grant.ts';
+import type { Datastore, Transaction } from '../plugins/datastore/datastore.ts';
+import { verifyClientProof } from './client-proof.ts';
+import { type Admission, admissionEnd, decideAccess } from './decide-access.ts';
 import { DenialLimiter } from './denial-limiter.ts';
-import { findGateway, mayServe } from './gateways.ts';
-import { findHolder, type Holder } from './holder.ts';
-import { isLocked } from './locks.ts';
+import type { SshAuthorities } from './gateway-snapshot.ts';
+import type { Credential } from './holder.ts';
 import { randomId } from './random-id.ts';
-import { isRefusal, type Refusal, refusal } from './refusal.ts';
-import { findBackend, listGrants } from './resources.ts';
+import { isRefusal, type Refusal } from './refusal.ts';
 
 type Opened = MessageInitShape<typeof OpenSessionResponseSchema>;
 
@@ -33,6 +30,7 @@ export interface SessionOpenerOptions {
   readonly clock: Clock;
   readonly audit: AuditLog;
   readonly bundle: WatchedSource<Bundle>;
+  readonly sshAuthorities: SshAuthorities;
 }
 
 interface Attempt {
@@ -40,11 +38,6 @@ interface Attempt {
   readonly gateway: string;
   readonly request: OpenSessionRequest;
   readonly now: Date;
-}
-
-interface Admission {
-  readonly holder: Holder;
-  readonly grant: Grant;
 }
 
 /** Decides and writes down new sessions. */
@@ -63,12 +56,17 @@ export class SessionOpener {
    * @throws Fault PERMISSION_DENIED, whose message is for the client
    */
   async open(gateway: string, request: OpenSessionRequest): Promise<Opened> {
-    const attempt = { gateway, request, now: this.#options.clock.now() };
-    const svid = this.#verify(attempt);
-    const outcome = await this.#options.store.transaction(async (tx) => {
-      const admission = isRefusal(svid) ? svid : await this.#decide(tx, attempt, svid);
+    const { bundle, sshAuthorities, store, clock } = this.#options;
+    const now = clock.now();
+    const attempt = { gateway, request, now };
+    const credential = verifyClientProof(request, { bundle: bundle.value, sshAuthorities, now });
+    const { backend, grant, login } = request;
+    const outcome = await store.transaction(async (tx) => {
+      const admission = isRefusal(credential)
+        ? credential
+        : await decideAccess(tx, { gateway, credential, backend, grant, login }, now);
       return isRefusal(admission)
-        ? this.#deny(tx, attempt, svid, admission)
+        ? this.#deny(tx, attempt, credential, admission)
         : this.#admit(tx, attempt, admission);
     });
     if (isRefusal(outcome)) {
@@ -77,50 +75,17 @@ export class SessionOpener {
     return outcome;
   }
 
-  #verify({ request, now }: Attempt): VerifiedSvid | Refusal {
-    const bundle = this.#options.bundle.value;
-    const bundles = (domain: string) => (domain === bundle.trustDomain ? bundle : undefined);
-    try {
-      return verifySvid(request.clientChain, bundles, now);
-    } catch (error) {
-      if (error instanceof Fault && error.code === 'SVID_INVALID') {
-        return refusal('svid.invalid', error.message);
-      }
-      throw error;
-    }
-  }
-
-  async #decide(
-    tx: Reader,
-    { gateway, request, now }: Attempt,
-    svid: VerifiedSvid,
-  ): Promise<Admission | Refusal> {
-    const record = await findGateway(tx, gateway);
-    if (record === undefined || !mayServe(record, request.backend)) {
-      return refusal('backend.not_served', 'this gateway does not serve that backend');
-    }
-    const holder = await findHolder(tx, svid, now);
-    if (isRefusal(holder)) return holder;
-    const wish = { ...holder, backend: request.backend, grant: request.grant };
-    const grant = chooseGrant(await listGrants(tx), wish, now);
-    if (isRefusal(grant)) return grant;
-    if ((await findBackend(tx, grant.backend)) === undefined) {
-      return refusal('backend.unknown', 'that backend is not declared');
-    }
-    const { spiffeId, agentId } = holder;
-    const lockable = { spiffeId, agentId, grant: grant.name, backend: grant.backend };
-    const lock = await isLocked(tx, lockable, now);
-    return lock === undefined ? { holder, grant } : refusal('lock', `locked: ${lock.reason}`);
-  }
-
   async #deny(
     tx: Transaction,
     { gateway, request }: Attempt,
-    svid: VerifiedSvid | Refusal,
+    credential: Credential | Refusal,
     why: Refusal,
   ): Promise<Refusal> {
-    const known = isRefusal(svid) ? {} : { spiffeId: svid.id.toString(), svidSerial: svid.serial };
+    const known = isRefusal(credential)
+      ? {}
+      : { spiffeId: credential.id.toString(), svidSerial: credential.serial };
     const backend = request.backend.slice(0, MAXIMUM_NAME);
+    const login = request.login.slice(0, MAXIMUM_NAME);
     if (this.#denials.admit(known.svidSerial ?? gateway, backend, why.cause)) {
       await this.#options.audit.append(tx, {
         type: 'session.denied',
@@ -133,7 +98,7 @@ export class SessionOpener {
         backend,
         grant: request.grant.slice(0, MAXIMUM_NAME),
         reason: why.says,
-        attributes: { cause: why.cause },
+        attributes: { cause: why.cause, ...(login !== '' && { login }) },
         ...known,
       });
     }
@@ -172,11 +137,9 @@ interface NewSession extends Admission {
   readonly expiresAt: Date;
 }
 
-function sessionEnd({ holder, grant }: Admission, now: Date): Date {
-  const maximumMs = Number(grant.session?.maximum?.seconds ?? 0) * 1000;
-  const grantEnds = grant.expiresAt === undefined ? now : timestampDate(grant.expiresAt);
-  const ends = [holder.endsAt.getTime(), grantEnds.getTime(), now.getTime() + maximumMs];
-  return new Date(Math.min(...ends));
+function sessionEnd(admission: Admission, now: Date): Date {
+  const maximumMs = Number(admission.grant.session?.maximum?.seconds ?? 0) * 1000;
+  return new Date(Math.min(admissionEnd(admission, now).getTime(), now.getTime() + maximumMs));
 }
 
 async function insertSession(
@@ -186,8 +149,8 @@ async function insertSession(
 ): Promise<void> {
   await tx.run(
     `insert into sessions (id, gateway_id, backend, grant_name, spiffe_id, svid_serial, entry_id,
-       agent_id, owner, purpose, client_address, opened_at_ms, expires_at_ms, lease_ms)
-     values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+       agent_id, owner, purpose, client_address, login, opened_at_ms, expires_at_ms, lease_ms)
+     values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     sessionId,
     gateway,
     grant.backend,
@@ -199,6 +162,7 @@ async function insertSession(
     holder.owner,
     holder.purpose,
     request.clientAddress,
+    request.login,
     now.getTime(),
     expiresAt.getTime(),
     now.getTime(),
@@ -225,6 +189,7 @@ function openedEvent(
       purpose: holder.purpose,
       environment: holder.environment,
       expires_at: expiresAt.toISOString(),
+      ...(request.login !== '' && { login: request.login }),
     },
   };
 }

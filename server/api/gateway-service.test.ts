@@ -50,6 +50,11 @@ describe('gatewayService', () => {
       { backend: 'a\nb' },
       { clientChain: Array.from({ length: 9 }, () => Buffer.alloc(1)) },
       { clientChain: [Buffer.alloc(65_537)] },
+      { login: 'x'.repeat(300) },
+      { login: 'a\nb' },
+      { sshProof: { certificate: Buffer.alloc(65_537) } },
+      { sshProof: { signedData: Buffer.alloc(65_537) } },
+      { sshProof: { signature: Buffer.alloc(65_537) } },
     ]) {
       const opening = gateway.openSession(request, server.options);
       await assert.rejects(opening, { faultCode: 'INVALID_ARGUMENT' });

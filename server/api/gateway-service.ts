@@ -1,4 +1,4 @@
-import type { GatewayService } from '../../proto/gen/writ/gateway/v1/gateway_pb.ts';
+import type { GatewayService, SshProof } from '../../proto/gen/writ/gateway/v1/gateway_pb.ts';
 import { Fault } from '../../runtime/fault.ts';
 import type { Call, Implementation } from '../../runtime/grpc-server.ts';
 import type { GatewayLinks } from '../access/gateway-links.ts';
@@ -12,34 +12,40 @@ export interface GatewayServiceOptions {
   readonly sessions: Sessions;
 }
 
+/** The rest of it, which signs, is `gatewaySshService`. */
+type Service = Pick<
+  Implementation<typeof GatewayService, Caller>,
+  'connect' | 'openSession' | 'closeSession'
+>;
+
 const MAXIMUM_CHAIN = 8;
 const MAXIMUM_CERTIFICATE_BYTES = 64 * 1024;
+/** The packet of an SSH client's proof is no longer; the certificate is a part of it. */
+const MAXIMUM_PROOF_BYTES = 64 * 1024;
 const MAXIMUM_TEXT = 256;
 
-/** What gateways call. */
-export function gatewayService({
-  links,
-  opener,
-  sessions,
-}: GatewayServiceOptions): Implementation<typeof GatewayService, Caller> {
+/** What gateways call for their sessions. */
+export function gatewayService({ links, opener, sessions }: GatewayServiceOptions): Service {
   return {
-    connect: (requests, call) => links.serve(gatewayOf(call), requests, call.signal),
+    connect: (requests, call) => links.serve(idOf(call), requests, call.signal),
 
     async openSession(request, call) {
-      const gateway = gatewayOf(call);
+      const gateway = idOf(call);
       requireText('backend', request.backend);
       requireText('grant', request.grant);
+      requireText('login', request.login);
       requireText('client_address', request.clientAddress);
       const { clientChain } = request;
       const isTooLarge = (der: Uint8Array) => der.length > MAXIMUM_CERTIFICATE_BYTES;
       if (clientChain.length > MAXIMUM_CHAIN || clientChain.some(isTooLarge)) {
         throw new Fault('INVALID_ARGUMENT', 'client_chain is longer than any chain of ours');
       }
+      boundProof(request.sshProof);
       return opener.open(gateway, request);
     },
 
     async closeSession(request, call) {
-      const gateway = gatewayOf(call);
+      const gateway = idOf(call);
       requireText('session_id', request.sessionId);
       await sessions.close(gateway, request);
       return {};
@@ -51,12 +57,24 @@ export function gatewayService({
  * A workload that may claim a gateway's SPIFFE ID is none without a record (threats S1).
  * @throws Fault PERMISSION_DENIED
  */
-function gatewayOf({ caller }: Call<Caller>): string {
-  if (caller.kind === 'gateway') return caller.id.toString();
+export function gatewayOf(caller: Caller): Extract<Caller, { kind: 'gateway' }> {
+  if (caller.kind === 'gateway') return caller;
   throw new Fault('PERMISSION_DENIED', 'only gateways may call this');
 }
 
-function requireText(field: string, text: string): void {
+/** @throws Fault INVALID_ARGUMENT for text that is long or has control characters */
+export function requireText(field: string, text: string): void {
   if (text.length <= MAXIMUM_TEXT && !/\p{Cc}/u.test(text)) return;
   throw new Fault('INVALID_ARGUMENT', `${field}: write at most ${MAXIMUM_TEXT} characters`);
+}
+
+function idOf({ caller }: Call<Caller>): string {
+  return gatewayOf(caller).id.toString();
+}
+
+function boundProof(proof: SshProof | undefined): void {
+  if (proof === undefined) return;
+  const parts = [proof.certificate, proof.signedData, proof.signature];
+  if (parts.every(({ length }) => length <= MAXIMUM_PROOF_BYTES)) return;
+  throw new Fault('INVALID_ARGUMENT', 'ssh_proof is longer than any of an SSH client');
 }

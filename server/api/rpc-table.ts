@@ -17,6 +17,7 @@ import {
   LockService,
   ResourceService,
   SessionService,
+  SshService,
 } from '../../proto/gen/writ/admin/v1/admin_pb.ts';
 import { AgentService } from '../../proto/gen/writ/agent/v1/agent_pb.ts';
 import { GatewayService } from '../../proto/gen/writ/gateway/v1/gateway_pb.ts';
@@ -81,8 +82,18 @@ export const RPC_TABLE: ReadonlyMap<string, Callers> = new Map([
     batchDeleteFederatedBundle: LOCAL,
   }),
   ...rows(Health, { check: LOCAL, list: LOCAL, watch: LOCAL }),
-  ...rows(AgentService, { watchEntries: AGENT }),
-  ...rows(GatewayService, { connect: GATEWAY, openSession: GATEWAY, closeSession: GATEWAY }),
+  ...rows(AgentService, {
+    watchEntries: AGENT,
+    signSshCertificate: AGENT,
+    listSshTargets: AGENT,
+  }),
+  ...rows(GatewayService, {
+    connect: GATEWAY,
+    openSession: GATEWAY,
+    signSshCertificate: GATEWAY,
+    signSshHostCertificate: GATEWAY,
+    closeSession: GATEWAY,
+  }),
   ...rows(JoinTokenService, { createJoinToken: LOCAL }),
   ...rows(IdentityService, {
     listIdentities: LOCAL,
@@ -106,6 +117,7 @@ export const RPC_TABLE: ReadonlyMap<string, Callers> = new Map([
   ...rows(LockService, { createLock: LOCAL, listLocks: LOCAL, deleteLock: LOCAL }),
   ...rows(AuditService, { tailEvents: LOCAL }),
   ...rows(GatewayRegistryService, { createGateway: LOCAL, listGateways: LOCAL }),
+  ...rows(SshService, { listSshAuthorities: LOCAL, signHostCertificate: LOCAL }),
 ]);
 
 /**

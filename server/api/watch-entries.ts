@@ -22,7 +22,7 @@ export function watchEntriesService({
   agents,
   changes,
   bundle,
-}: WatchEntriesOptions): Implementation<typeof AgentService, Caller> {
+}: WatchEntriesOptions): Pick<Implementation<typeof AgentService, Caller>, 'watchEntries'> {
   const limit = new StreamLimit(WATCHES_PER_AGENT);
 
   async function* watch(agent: AgentCaller, signal: AbortSignal) {

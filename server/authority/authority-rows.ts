@@ -1,5 +1,6 @@
-import { createPublicKey, type KeyObject, randomBytes } from 'node:crypto';
+import { createHash, createPublicKey, type KeyObject, randomBytes } from 'node:crypto';
 import type { TrustDomain } from '../../identity/spiffe-id.ts';
+import { encodePublicKey } from '../../identity/ssh/public-key.ts';
 import { createSelfSignedCa } from '../../identity/x509/ca.ts';
 import { parseCertificate } from '../../identity/x509/certificate.ts';
 import { generateKey, spkiOf } from '../../identity/x509/key.ts';
@@ -7,23 +8,24 @@ import type { Reader, Row, Transaction } from '../plugins/datastore/datastore.ts
 import { blob, instant, integer, text } from '../plugins/datastore/row.ts';
 import type { KeyManager } from '../plugins/key-manager/key-manager.ts';
 
+/** The authorities that sign SSH certificates, one for each kind of them. */
+export const SSH_KINDS = ['ssh-user', 'ssh-host', 'ssh-gateway'] as const;
+export type SshKind = (typeof SSH_KINDS)[number];
+
+const KINDS = ['x509', 'jwt', ...SSH_KINDS] as const;
+export type AuthorityKind = (typeof KINDS)[number];
+
 /** A signing key of the trust domain, as the store knows it; its private half is the key manager's. */
 export interface AuthorityRow {
-  /** X.509: the subject key id in hex. JWT: the key id. */
+  /** X.509: the subject key id in hex. JWT: the key id. SSH: the SHA-256 of the public key in hex. */
   readonly id: string;
-  readonly kind: 'x509' | 'jwt';
+  readonly kind: AuthorityKind;
   readonly state: 'prepared' | 'active' | 'old';
   /** DER; X.509 alone. */
   readonly certificate: Uint8Array | undefined;
   readonly publicKey: KeyObject;
   readonly notAfter: Date;
   readonly tainted: boolean;
-}
-
-/** An authority that signs. */
-export interface ActiveAuthority {
-  readonly row: AuthorityRow;
-  readonly privateKey: KeyObject;
 }
 
 /** All authorities of the store, the active ones first, then the newest. */
@@ -37,7 +39,7 @@ export async function listAuthorities(reader: Reader): Promise<AuthorityRow[]> {
 /** Makes an authority and keeps its key before its row, so that a row never lacks its key. */
 export async function createAuthority(
   tx: Transaction,
-  kind: 'x509' | 'jwt',
+  kind: AuthorityKind,
   options: {
     readonly trustDomain: TrustDomain;
     readonly keys: KeyManager;
@@ -46,7 +48,7 @@ export async function createAuthority(
   },
 ): Promise<string> {
   const { trustDomain, keys, now, notAfter } = options;
-  const made = kind === 'x509' ? await makeX509(trustDomain, now, notAfter) : await makeJwt();
+  const made = await make(kind, { trustDomain, now, notAfter });
   await keys.store(keyName(kind, made.id), made.privateKey);
   await tx.run(
     `insert into authorities
@@ -84,20 +86,26 @@ interface Made {
   readonly certificate: Uint8Array | null;
 }
 
-async function makeX509(trustDomain: TrustDomain, now: Date, notAfter: Date): Promise<Made> {
-  const ca = await createSelfSignedCa({ trustDomain, keyType: 'ec-p256', now, notAfter });
-  return { id: ca.subjectKeyId, privateKey: ca.privateKey, certificate: ca.certificate };
-}
-
-async function makeJwt(): Promise<Made> {
-  const privateKey = await generateKey('ec-p256');
-  return { id: randomBytes(16).toString('hex'), privateKey, certificate: null };
+async function make(
+  kind: AuthorityKind,
+  init: { readonly trustDomain: TrustDomain; readonly now: Date; readonly notAfter: Date },
+): Promise<Made> {
+  if (kind === 'x509') {
+    const ca = await createSelfSignedCa({ ...init, keyType: 'ec-p256' });
+    return { id: ca.subjectKeyId, privateKey: ca.privateKey, certificate: ca.certificate };
+  }
+  const privateKey = await generateKey(kind === 'jwt' ? 'ec-p256' : 'ed25519');
+  const id =
+    kind === 'jwt'
+      ? randomBytes(16).toString('hex')
+      : createHash('sha256').update(encodePublicKey(privateKey)).digest('hex');
+  return { id, privateKey, certificate: null };
 }
 
 function authorityFromRow(row: Row): AuthorityRow {
-  const kind = text(row, 'kind');
+  const kind = KINDS.find((one) => one === row.kind);
   const state = text(row, 'state');
-  if (kind !== 'x509' && kind !== 'jwt') throw new Error(`authority kind ${kind}`);
+  if (kind === undefined) throw new Error(`authority kind ${row.kind}`);
   if (state !== 'prepared' && state !== 'active' && state !== 'old')
     throw new Error(`authority state ${state}`);
   const spki = Buffer.from(blob(row, 'public_key'));

@@ -1,43 +1,32 @@
-/** The only holder of CA keys: what it signs is in the ledger and the audit log before it is given out. */
+/**
+ * The only holder of the keys that sign SVIDs: what it signs is in the ledger and the audit log before
+ * it is given out.
+ */
 import { type Bundle, makeBundle, x509Authority } from '../../identity/bundle.ts';
 import { signJwtSvid } from '../../identity/jwt-svid.ts';
 import type { SpiffeId, TrustDomain } from '../../identity/spiffe-id.ts';
 import { type LeafSigner, leafSigner } from '../../identity/x509/leaf.ts';
-import { Outcome } from '../../proto/gen/writ/audit/v1/audit_pb.ts';
-import type { Clock } from '../../runtime/clock.ts';
 import { Fault } from '../../runtime/fault.ts';
-import type { Logger } from '../../runtime/log.ts';
 import { Watched, type WatchedSource } from '../../runtime/watched.ts';
 import type { Actor } from '../access/actor.ts';
 import { randomId } from '../access/random-id.ts';
-import type { AuditLog } from '../audit/audit-log.ts';
 import type { Datastore, Transaction } from '../plugins/datastore/datastore.ts';
-import type { KeyManager } from '../plugins/key-manager/key-manager.ts';
 import {
   type ActiveAuthority,
-  type AuthorityRow,
-  createAuthority,
-  listAuthorities,
-  loadAuthorityKey,
-} from './authority-rows.ts';
+  type ActiveAuthorityOptions,
+  ensureActive,
+  findActive,
+} from './active-authority.ts';
+import { type AuthorityRow, listAuthorities } from './authority-rows.ts';
+import { type Issued, type IssuedKind, type Ledger, recordIssued } from './ledger.ts';
 
 const LIFETIME_MS = 365 * 24 * 60 * 60 * 1000;
 /** What an ended authority stays in the bundle for: verifiers' clocks differ. */
 const GRACE_MS = 24 * 60 * 60 * 1000;
 const REFRESH_HINT_SECONDS = 300;
 
-/** As the ledger tells them apart. */
-export type SvidKind = 'x509' | 'jwt' | 'agent' | 'server';
-
-export interface AuthorityOptions {
+export interface AuthorityOptions extends ActiveAuthorityOptions, Ledger {
   readonly store: Datastore;
-  readonly audit: AuditLog;
-  readonly keys: KeyManager;
-  readonly clock: Clock;
-  readonly log: Logger;
-  readonly trustDomain: TrustDomain;
-  /** Told of each SVID once it is committed. */
-  onIssued(kind: SvidKind): void;
 }
 
 /** For whom something is signed, and on what ground. */
@@ -52,7 +41,7 @@ interface Ground {
 }
 
 export interface X509Request extends Ground {
-  readonly kind: Exclude<SvidKind, 'jwt'>;
+  readonly kind: Extract<IssuedKind, 'x509' | 'agent' | 'server'>;
   /** DER, checked. */
   readonly spki: Uint8Array;
   readonly dnsNames?: readonly string[];
@@ -125,7 +114,7 @@ export class Authority {
       now,
     });
     const { serial, notAfter } = signed;
-    await this.#record(tx, request, { kind, serial, notAfter, now });
+    await this.#record(tx, request, { kind, serial, notAfter, issuedAt: now });
     return { chain: [signed.der], serial, notAfter };
   }
 
@@ -151,38 +140,23 @@ export class Authority {
       key: privateKey,
       jti: serial,
     });
-    await this.#record(tx, request, { kind: 'jwt', serial, notAfter: expiresAt, now });
+    await this.#record(tx, request, { kind: 'jwt', serial, notAfter: expiresAt, issuedAt: now });
     return { token, issuedAt, expiresAt };
   }
 
   async #record(
     tx: Transaction,
     ground: Ground,
-    issued: { kind: SvidKind; serial: string; notAfter: Date; now: Date },
+    issued: Pick<Issued, 'kind' | 'serial' | 'notAfter' | 'issuedAt'>,
   ): Promise<void> {
-    const { kind, serial, notAfter, now } = issued;
-    await tx.run(
-      `insert into ledger (serial, kind, spiffe_id, entry_id, agent_id, issued_at_ms, not_after_ms)
-       values (?, ?, ?, ?, ?, ?, ?)`,
-      serial,
-      kind,
-      ground.id.toString(),
-      ground.entryId ?? null,
-      ground.agentId ?? null,
-      now.getTime(),
-      notAfter.getTime(),
-    );
-    await this.#options.audit.append(tx, {
-      type: 'identity.svid.issued',
-      outcome: Outcome.SUCCESS,
-      actor: ground.actor,
+    const { actor, attributes = {} } = ground;
+    await recordIssued(tx, this.#options, {
+      ...issued,
       spiffeId: ground.id.toString(),
-      svidSerial: serial,
-      entryId: ground.entryId ?? '',
-      agentId: ground.agentId ?? '',
-      attributes: { ...ground.attributes, kind, not_after: notAfter.toISOString() },
+      entryId: ground.entryId,
+      agentId: ground.agentId,
+      event: { type: 'identity.svid.issued', actor, attributes },
     });
-    tx.afterCommit(() => this.#options.onIssued(kind));
   }
 }
 
@@ -194,58 +168,24 @@ interface TakenUp {
 }
 
 async function takeUp(tx: Transaction, options: AuthorityOptions): Promise<TakenUp> {
-  const now = options.clock.now();
-  let changed = (await dropEnded(tx, now)) > 0;
+  const { keys } = options;
+  let changed = (await dropEnded(tx, options.clock.now())) > 0;
   for (const kind of ['x509', 'jwt'] as const) {
-    if (await ensureActive(tx, kind, options)) changed = true;
+    if (await ensureActive(tx, kind, { ...options, lifetimeMs: LIFETIME_MS })) changed = true;
   }
   const sequence = await bundleSequence(tx, changed);
   const rows = await listAuthorities(tx);
-  const [x509, jwt] = [await active(rows, 'x509', options), await active(rows, 'jwt', options)];
+  const x509 = await findActive(rows, 'x509', keys);
+  const jwt = await findActive(rows, 'jwt', keys);
   if (x509 === undefined || jwt === undefined) throw new Error('an authority has just been lost');
   return { x509, jwt, rows, sequence };
 }
 
 function dropEnded(tx: Transaction, now: Date): Promise<number> {
-  return tx.run('delete from authorities where not_after_ms <= ?', now.getTime() - GRACE_MS);
-}
-
-/** Whether a new one had to be made. What the old one signed stays valid: it stays in the bundle. */
-async function ensureActive(
-  tx: Transaction,
-  kind: 'x509' | 'jwt',
-  options: AuthorityOptions,
-): Promise<boolean> {
-  const { clock, audit, keys, log, trustDomain } = options;
-  const now = clock.now();
-  const rows = await listAuthorities(tx);
-  const current = await active(rows, kind, options);
-  if (current !== undefined && current.row.notAfter > now) return false;
-  const retired = await tx.run(
-    `update authorities set state = 'old' where kind = ? and state = 'active'`,
-    kind,
+  return tx.run(
+    `delete from authorities where kind in ('x509', 'jwt') and not_after_ms <= ?`,
+    now.getTime() - GRACE_MS,
   );
-  const notAfter = new Date(now.getTime() + LIFETIME_MS);
-  const id = await createAuthority(tx, kind, { trustDomain, keys, now, notAfter });
-  if (retired > 0)
-    log.warn({ kind, authority: id }, 'authority replaced: its key is lost or it ended');
-  await audit.append(tx, {
-    type: 'authority.created',
-    outcome: Outcome.SUCCESS,
-    actor: { kind: 'server' },
-    attributes: { kind, authority: id, replaces: String(retired) },
-  });
-  return true;
-}
-
-async function active(
-  rows: readonly AuthorityRow[],
-  kind: 'x509' | 'jwt',
-  { keys }: AuthorityOptions,
-): Promise<ActiveAuthority | undefined> {
-  const row = rows.find((one) => one.kind === kind && one.state === 'active');
-  const privateKey = row && (await loadAuthorityKey(row, keys));
-  return row && privateKey && { row, privateKey };
 }
 
 async function bundleSequence(tx: Transaction, changed: boolean): Promise<bigint> {

@@ -11,15 +11,14 @@ import type { Clock } from '../../runtime/clock.ts';
 import { Fault } from '../../runtime/fault.ts';
 import type { Actor } from '../access/actor.ts';
 import { gatewayNames } from '../access/gateways.ts';
-import { isLocked } from '../access/locks.ts';
-import { type AgentRecord, findAgent } from '../attestation/agent-records.ts';
+import type { AgentRecord } from '../attestation/agent-records.ts';
 import type { Datastore, Transaction } from '../plugins/datastore/datastore.ts';
-import { type EntryIndex, idText } from '../registry/entry-index.ts';
+import type { EntryIndex } from '../registry/entry-index.ts';
 import type { Identities } from '../registry/identities.ts';
-import { requireActive } from '../registry/identity-records.ts';
 import { refuseGatewayNames } from '../registry/reserved-names.ts';
 import { memberId, memberIdFromText } from '../registry/spiffe-id-message.ts';
 import type { Authority, SignedJwt, SignedX509 } from './authority.ts';
+import { type Asked, authorisedEntry, entryGround, mayEndAt, requireAgent } from './entitlement.ts';
 
 /** SVIDs between two looks at what else there is to do: a few milliseconds. */
 const CHUNK = 10;
@@ -51,15 +50,6 @@ export interface X509Params {
   readonly entryId: string;
   /** PKCS#10 DER, untrusted. */
   readonly csr: Uint8Array;
-}
-
-/** What an entry or an operator asks to be signed, before the rules. */
-interface Asked {
-  readonly id: SpiffeId;
-  readonly ttlSeconds: number;
-  readonly agentId?: string;
-  /** Unix seconds; 0 is none. */
-  readonly entryEnd?: bigint;
 }
 
 export class Issuer {
@@ -193,32 +183,12 @@ export class Issuer {
 
   #authorised(agent: AgentRecord, entryId: string): Entry {
     const { index, clock } = this.#options;
-    const entry = index.authorisedEntry(agent, entryId, clock.now());
-    if (entry === undefined) throw new Fault('NOT_FOUND', 'entry not found or not authorized');
-    return entry;
+    return authorisedEntry(index, agent, { entryId, now: clock.now() });
   }
 
-  /** The end that an SVID issued now may have at most. @throws Fault PERMISSION_DENIED */
-  async #mayEndAt(
-    tx: Transaction,
-    { id, ttlSeconds, agentId, entryEnd = 0n }: Asked,
-  ): Promise<Date> {
-    const now = this.#options.clock.now();
-    const record = await requireActive(tx, id, now);
-    const subject = { spiffeId: id.toString(), ...(agentId !== undefined && { agentId }) };
-    if ((await isLocked(tx, subject, now)) !== undefined)
-      throw new Fault('PERMISSION_DENIED', 'this identity is locked');
-    const ends = [now.getTime() + ttlSeconds * 1000, record.expiresAt.getTime()];
-    if (entryEnd > 0n) ends.push(Number(entryEnd) * 1000);
-    return new Date(Math.min(...ends));
+  #mayEndAt(tx: Transaction, asked: Asked): Promise<Date> {
+    return mayEndAt(tx, asked, this.#options.clock.now());
   }
-}
-
-/** The agent may have been banned or evicted since its call was admitted. */
-async function requireAgent(tx: Transaction, { id }: AgentRecord): Promise<void> {
-  const record = await findAgent(tx, id);
-  if (record === undefined || record.isBanned)
-    throw new Fault('PERMISSION_DENIED', 'agent is not attested');
 }
 
 /** Names in a gateway's SVID come from its record, and nobody else's SVID may have them. */
@@ -234,18 +204,6 @@ async function namesOf(
   }
   await refuseGatewayNames(tx, dnsNames);
   return { dnsNames, ipAddresses: [] };
-}
-
-function entryGround(entry: Entry, agent: AgentRecord, actor: Actor) {
-  return {
-    actor,
-    entryId: entry.id,
-    agentId: agent.id,
-    attributes: {
-      entry_revision: String(entry.revisionNumber),
-      parent_id: idText(entry.parentId),
-    },
-  };
 }
 
 /** A failure of one item is its outcome; a failure of ours, or of the store, is the whole call's. */

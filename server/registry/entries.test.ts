@@ -160,6 +160,32 @@ describe('Entries', () => {
       });
     }
 
+    const tools = ['ssh', 'scp', 'sftp', 'node', 'java', 'python', 'python3', 'python3.11'];
+    for (const tool of tools) {
+      it(`S14 refuses a program that is ${tool}, which any program can run`, async () => {
+        const path = `unix:path:/usr/bin/${tool}`;
+        const refusal = { code: 'INVALID_ARGUMENT', message: /name the program itself/ };
+        for (const selectors of [[path], [path, 'unix:uid:1000']])
+          await assert.rejects(create1(entryInit({ selectors })), refusal);
+        const entry = await create1(entryInit({}));
+        const selectors = [{ type: 'unix', value: path.slice('unix:'.length) }];
+        await assert.rejects(update({ id: entry.id, selectors }, { selectors: true }), refusal);
+      });
+    }
+
+    it('S14 takes a program of its own, whatever it is called like, and a tool beside it', async () => {
+      const own = [
+        '/opt/ssh/deploy',
+        '/usr/bin/nodejs-app',
+        '/usr/bin/python3.11-x',
+        '/opt/node.js',
+      ];
+      for (const path of own) await create1(entryInit({ selectors: [`unix:path:${path}`] }));
+      const both = ['unix:path:/opt/deploy', 'unix:path:/usr/bin/ssh'];
+      await create1(entryInit({ selectors: both }));
+      await create1(entryInit({ selectors: ['docker:path:/usr/bin/ssh'] }));
+    });
+
     it('lets reserved parents, a DNS name with a space and an id of 255 characters through', async () => {
       const id = 'x'.repeat(255);
       const entry = await create1(

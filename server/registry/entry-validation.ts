@@ -6,7 +6,7 @@ import { SelectorSchema } from '../../proto/gen/spire/api/types/selector_pb.ts';
 import { SPIFFEIDSchema } from '../../proto/gen/spire/api/types/spiffeid_pb.ts';
 import { Fault } from '../../runtime/fault.ts';
 import { withoutToken } from './join-token-ids.ts';
-import { checkedSelectors, selectorsToJson } from './selectors.ts';
+import { checkedSelectors, type Selector, selectorsToJson } from './selectors.ts';
 import { idMessage, memberId, trustDomainFromText } from './spiffe-id-message.ts';
 
 const ID = /^[A-Za-z0-9._-]{1,255}$/;
@@ -17,6 +17,10 @@ const MAXIMUM_DNS_NAME = 255;
 const DNS_LABEL = /^(?!-)[ -)+,\-/-~]{1,63}(?<!-)$/;
 /** The end of year 9999, the last that a certificate can name. */
 const LAST_SECOND = 253_402_300_799n;
+
+/** Tools that any program may run, and that run what they are told. */
+const TOOL = /(?:^|\/)(ssh|scp|sftp|node|java|python|python3(?:\.[0-9]+)?)$/;
+const PATH = 'path:';
 
 /** An entry whose fields have been checked, selectors sorted. */
 export interface CheckedEntry {
@@ -29,7 +33,7 @@ export interface CheckedEntry {
 
 /**
  * Source: what SPIRE's entry API refuses (facts/spiffe.md 2.3, 3.2), and that names under `/spire` and
- * `/writ` are not a registrar's to give (threats S1).
+ * `/writ` are not a registrar's to give (threats S1), nor any name to whoever runs a tool (threats S14).
  * @param entry untrusted; not changed
  * @throws Fault INVALID_ARGUMENT, FAILED_PRECONDITION, ALREADY_EXISTS for a doubled selector or DNS name
  */
@@ -42,6 +46,8 @@ export function checkEntry(
   if (spiffeId.isReserved && !allowReserved)
     throw invalid(`spiffe_id ${spiffeId.path} is reserved`);
   const selectors = checkedSelectors(entry.selectors);
+  // The entry of a gateway is made by an operator, whose rule createGateway has.
+  if (!allowReserved) refuseBareTool(selectors);
   checkLimits(entry);
   entry.dnsNames.forEach(checkDnsName);
   if (new Set(entry.dnsNames).size < entry.dnsNames.length)
@@ -53,6 +59,22 @@ export function checkEntry(
   checked.parentId = create(SPIFFEIDSchema, idMessage(parentId));
   checked.selectors = selectors.map((selector) => create(SelectorSchema, selector));
   return { entry: checked, spiffeId, parentId, selectors: selectorsToJson(selectors) };
+}
+
+/**
+ * The agent looks for a program that an entry names among the ancestors of the caller too, so that such
+ * a path tells nobody apart from anybody else of the same user.
+ */
+function refuseBareTool(selectors: readonly Selector[]): void {
+  const paths = selectors.flatMap(({ type, value }) =>
+    type === 'unix' && value.startsWith(PATH) ? [value.slice(PATH.length)] : [],
+  );
+  const [path] = paths;
+  if (path === undefined || !paths.every((one) => TOOL.test(one))) return;
+  throw invalid(
+    `selectors: unix:path:${path} is a tool that any program can run: name the program itself by path ` +
+      'or unix:sha256, or leave the path out and say who runs it, e.g. unix:uid:998',
+  );
 }
 
 function checkLimits(entry: Entry): void {

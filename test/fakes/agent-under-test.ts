@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { AgentConfig } from '../../agent/config.ts';
 import { runAgent } from '../../agent/main.ts';
 import { SpiffeWorkloadAPI } from '../../proto/gen/spiffe/workload/workload_pb.ts';
+import { SshService } from '../../proto/gen/writ/agent/v1/workload_pb.ts';
 import { type Clock, systemClock } from '../../runtime/clock.ts';
 import { Closers } from '../../runtime/closers.ts';
 import { type Client, RpcChannel } from '../../runtime/grpc-client.ts';
@@ -23,6 +24,7 @@ export function fasterClock(factor: number): Clock {
 export class AgentUnderTest implements AsyncDisposable {
   readonly directory: string;
   readonly socketPath: string;
+  readonly sshAgentPath: string;
   /** `host:port`, once it is ready. */
   health = '';
   readonly #server: FakeSpireServer;
@@ -33,6 +35,7 @@ export class AgentUnderTest implements AsyncDisposable {
   private constructor(directory: string, server: FakeSpireServer) {
     this.directory = directory;
     this.socketPath = join(directory, 'run', 'agent.sock');
+    this.sshAgentPath = join(directory, 'run', 'ssh-agent.sock');
     this.#server = server;
     this.#closers.defer(() => rm(directory, { recursive: true }));
     this.#closers.defer(() => this.stop());
@@ -70,6 +73,7 @@ export class AgentUnderTest implements AsyncDisposable {
       server: { host, port: Number(port) },
       join_string_file: joinFile,
       workload_api: this.socketPath,
+      ssh_agent: this.sshAgentPath,
       health: { host: '127.0.0.1', port: 0 },
       log: { level: 'info' },
     };
@@ -92,9 +96,18 @@ export class AgentUnderTest implements AsyncDisposable {
 
   /** A client of its Workload API, in this process. */
   client(): Client<typeof SpiffeWorkloadAPI> {
+    return this.#channel().client(SpiffeWorkloadAPI);
+  }
+
+  /** The same for what it offers beside it. */
+  sshClient(): Client<typeof SshService> {
+    return this.#channel().client(SshService);
+  }
+
+  #channel(): RpcChannel {
     const channel = RpcChannel.unix(this.socketPath);
     this.#closers.defer(() => channel[Symbol.asyncDispose]());
-    return channel.client(SpiffeWorkloadAPI);
+    return channel;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

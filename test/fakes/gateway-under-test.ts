@@ -115,7 +115,7 @@ export class GatewayUnderTest implements AsyncDisposable {
     server.snapshot = snapshotWith(clock, [{ name: 'read' }]);
     const api = channel.client(GatewayService);
     const core = await startCore({
-      ...{ version: '0', stateDir, clock, api: () => api },
+      ...{ version: '0', ports: { postgres: 6432 }, stateDir, clock, api: () => api },
       limits: { total: 10, perIdentity: 3 },
       log: createLogger({ process: 'gateway', level: process.env.TEST_LOG ?? 'silent' }),
       metrics: gatewayMetrics(new MetricsRegistry()),

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
-import type { BackendProtocol, ClientConnection } from '../../gateway/plugins/backend/backend.ts';
-import type { SessionDesk } from '../../gateway/session/session-desk.ts';
+import type { ClientConnection, TlsProtocol } from '../../gateway/plugins/backend/backend.ts';
+import { type SessionDesk, svidPeer } from '../../gateway/session/session-desk.ts';
 import { Fault } from '../../runtime/fault.ts';
 
 /**
@@ -9,7 +9,7 @@ import { Fault } from '../../runtime/fault.ts';
  * comes back. Answers: `open ID`, `refused CODE MESSAGE`, `end MESSAGE`. `leave` makes it go in silence,
  * `hang` makes it deaf to the end of its session.
  */
-export function lineEcho(): Pick<BackendProtocol, 'type' | 'serve'> {
+export function lineEcho(): Pick<TlsProtocol, 'type' | 'serve'> {
   return { type: 'echo', serve };
 }
 
@@ -27,7 +27,7 @@ async function serve(
   const [backend = '', grant = ''] = String((await lines.next()).value).split(' ');
   try {
     await using session = await desk.open({
-      ...{ backend, grant, peer, address },
+      ...{ backend, grant, peer: svidPeer(peer), address },
       client: { application_name: 'echo' },
     });
     const tell = () => {

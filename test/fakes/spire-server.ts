@@ -3,7 +3,7 @@
  * and knobs for what a server can do to an agent. It holds everything in memory and checks little.
  */
 import { create, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
-import { anyPack } from '@bufbuild/protobuf/wkt';
+import { anyPack, timestampFromDate } from '@bufbuild/protobuf/wkt';
 import { type Bundle, bundlePin } from '../../identity/bundle.ts';
 import { SpiffeId } from '../../identity/spiffe-id.ts';
 import { type SecureConnection, SvidServer } from '../../identity/tls.ts';
@@ -25,13 +25,14 @@ import {
   type PermissionDeniedDetails_Reason,
   PermissionDeniedDetailsSchema,
 } from '../../proto/gen/spire/api/types/status_pb.ts';
-import { AgentService } from '../../proto/gen/writ/agent/v1/agent_pb.ts';
+import { AgentService, type SshTargetSchema } from '../../proto/gen/writ/agent/v1/agent_pb.ts';
 import { systemClock } from '../../runtime/clock.ts';
 import { Fault } from '../../runtime/fault.ts';
 import { type Implementation, RpcServer } from '../../runtime/grpc-server.ts';
 import { createLogger } from '../../runtime/log.ts';
 import { Watched } from '../../runtime/watched.ts';
 import type { FakeAuthority } from './fake-authority.ts';
+import type { CertificateChange, SshAuthorities } from './ssh-authorities.ts';
 
 type EntryInit = MessageInitShape<typeof EntrySchema>;
 
@@ -39,6 +40,10 @@ export interface FakeServerOptions {
   readonly authority: FakeAuthority;
   /** Whether it offers Writ's WatchEntries; a spire-server does not. */
   readonly pushes?: boolean;
+  /** Who signs SSH certificates for it; without them it offers no such call. */
+  readonly ssh?: SshAuthorities;
+  /** How long those live; 5 minutes if left out. */
+  readonly sshTtlMs?: number;
   /** Above as many entries it sends revisions first. */
   readonly pageSize?: number;
   readonly agentTtlMs?: number;
@@ -62,6 +67,11 @@ export class FakeSpireServer implements AsyncDisposable {
   readonly refusals = new Map<string, number>();
   /** Serials with which calls came in. */
   readonly serials: string[] = [];
+  /** Where the targets of SSH are told to be, and for which entries that was asked. */
+  sshTargets: MessageInitShape<typeof SshTargetSchema>[] = [];
+  readonly targetRequests: string[][] = [];
+  /** What SSH certificates say otherwise. */
+  sshChange: CertificateChange = {};
   joinTokens = new Set(['0123456789abcdef0123']);
   /** How every call of an agent is refused, once set. */
   denial: PermissionDeniedDetails_Reason | undefined;
@@ -100,7 +110,10 @@ export class FakeSpireServer implements AsyncDisposable {
     rpc.add(SVID, this.#svidService());
     rpc.add(BundleService, { getBundle: async () => this.#bundle() });
     if (this.#options.pushes !== false)
-      rpc.add(AgentService, { watchEntries: (_, { signal }) => this.#watch(signal) });
+      rpc.add(AgentService, {
+        watchEntries: (_, { signal }) => this.#watch(signal),
+        ...this.#sshService(this.#options.ssh),
+      });
     const tls = new SvidServer({
       svid: new Watched(await authority.issue(serverId)),
       bundles: authority.bundle,
@@ -198,18 +211,11 @@ export class FakeSpireServer implements AsyncDisposable {
   }
 
   #svidService() {
-    const idOf = (entryId: string) => {
-      const path = this.#entries.find(({ id }) => id === entryId)?.spiffeId?.path;
-      const segments = (path ?? '').split('/').slice(1);
-      return path === undefined
-        ? undefined
-        : SpiffeId.fromSegments(this.authority.trustDomain, ...segments);
-    };
     return {
       batchNewX509SVID: async ({ params }: { params: { entryId: string; csr: Uint8Array }[] }) => {
         this.batches.push(params.length);
         const results = params.map(({ entryId, csr }) => {
-          const id = idOf(entryId);
+          const id = this.#idOf(entryId);
           const code = this.refusals.get(entryId) ?? (id === undefined ? 5 : 0);
           if (id === undefined || code !== 0) return { status: { code, message: 'refused' } };
           const ttlMs = this.#options.svidTtlMs ?? 3_600_000;
@@ -219,7 +225,7 @@ export class FakeSpireServer implements AsyncDisposable {
         return { results };
       },
       newJWTSVID: async ({ entryId, audience }: { entryId: string; audience: string[] }) => {
-        const id = idOf(entryId);
+        const id = this.#idOf(entryId);
         if (id === undefined) throw new Fault('NOT_FOUND', 'entry not found or not authorized');
         const jwt = this.authority.signJwt(id, audience, this.#options.jwtTtlMs ?? 300_000);
         const times = {
@@ -229,6 +235,38 @@ export class FakeSpireServer implements AsyncDisposable {
         return { svid: { token: jwt.token, id: messageId(id), ...times } };
       },
     };
+  }
+
+  #sshService(
+    ssh: SshAuthorities | undefined,
+  ): Partial<Implementation<typeof AgentService, SecureConnection>> {
+    if (ssh === undefined) return {};
+    return {
+      signSshCertificate: async ({ entryId, publicKey }) => {
+        const id = this.#idOf(entryId);
+        if (id === undefined || this.refusals.has(entryId))
+          throw new Fault('PERMISSION_DENIED', 'refused');
+        const validBefore = new Date(Date.now() + (this.#options.sshTtlMs ?? 300_000));
+        const certificate = ssh.issueUser(String(id), publicKey, {
+          validBefore,
+          ...this.sshChange,
+        });
+        const expiresAt = timestampFromDate(validBefore);
+        return { certificate, hostAuthorities: ssh.keys.host, expiresAt };
+      },
+      listSshTargets: async ({ entryIds }) => {
+        this.targetRequests.push(entryIds);
+        return { targets: this.sshTargets, hostAuthorities: ssh.keys.host };
+      },
+    };
+  }
+
+  #idOf(entryId: string): SpiffeId | undefined {
+    const path = this.#entries.find(({ id }) => id === entryId)?.spiffeId?.path;
+    const segments = (path ?? '').split('/').slice(1);
+    return path === undefined
+      ? undefined
+      : SpiffeId.fromSegments(this.authority.trustDomain, ...segments);
   }
 
   async *#watch(signal: AbortSignal) {

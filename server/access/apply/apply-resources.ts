@@ -11,11 +11,11 @@ import type { Datastore, Transaction } from '../../plugins/datastore/datastore.t
 import type { Actor } from '../actor.ts';
 import { withGrantNames } from '../grant-names.ts';
 import { listResources, type ResourceKind, type Resources, resourceKind } from '../resources.ts';
-import type { RevocationInit, Revocations } from '../revocations.ts';
+import type { Revocations } from '../revocations.ts';
 import { checkDeclarations } from './check-declarations.ts';
 import { differences } from './differences.ts';
+import { endOfSessions } from './end-of-sessions.ts';
 import { declaredTwice, futureState } from './future-state.ts';
-import { narrows } from './narrows.ts';
 import { type ApplyFile, type Declared, readDocuments } from './read-documents.ts';
 
 export interface ApplierOptions {
@@ -57,7 +57,7 @@ export class ResourceApplier {
 
   /**
    * Applies files in one transaction, each change with its event; ends the sessions of grants that
-   * vanish, narrow, or give something else in the database.
+   * vanish, narrow, or give something else in the database, and of backends that become another place.
    * @throws Fault CONFIG_INVALID with a line for each problem
    */
   apply({ files, dryRun, prune }: ApplyWish, actor: Actor): Promise<Change[]> {
@@ -105,7 +105,7 @@ export class ResourceApplier {
   async #write(tx: Transaction, { stored, changes, actor }: Write): Promise<void> {
     const { clock, audit, resources, revocations } = this.#options;
     const now = clock.now();
-    const ended = new Set<string>();
+    const endedGrants = new Set<string>();
     for (const change of changes) {
       if (change.action === 'unchanged') continue;
       const generation = (change.before?.generation ?? 0n) + 1n;
@@ -116,15 +116,15 @@ export class ResourceApplier {
         await resources.put(tx, create(ResourceSchema, { name, generation, updatedAt, body }), now);
       }
       await audit.append(tx, changeEvent(change, generation, actor));
-      const revocation = revocationOf(change);
+      const revocation = endOfSessions(change);
       if (revocation === undefined) continue;
       await revocations.revoke(tx, revocation);
-      ended.add(revocation.subject.value);
+      if (change.kind === 'Grant') endedGrants.add(change.name);
     }
     for (const grant of renamedGrants(stored, await storedResources(tx))) {
       const subject = { kind: 'grant', value: grant } as const;
       const reason = `what grant ${grant} gives has changed`;
-      if (!ended.has(grant))
+      if (!endedGrants.has(grant))
         await revocations.revoke(tx, { subject, cause: 'grant.update', reason });
     }
   }
@@ -195,20 +195,6 @@ function planChanges(
 
 function keyOf(resource: Resource): string {
   return `${resourceKind(resource)}/${resource.name}`;
-}
-
-function revocationOf({ kind, name, before, after }: Change): RevocationInit | undefined {
-  if (kind === 'Backend' && after === undefined) {
-    const subject = { kind: 'backend', value: name } as const;
-    return { subject, cause: 'backend.delete', reason: `backend ${name} was deleted` };
-  }
-  if (before?.body.case !== 'grant') return undefined;
-  const subject = { kind: 'grant', value: name } as const;
-  if (after?.body.case !== 'grant') {
-    return { subject, cause: 'grant.delete', reason: `grant ${name} was deleted` };
-  }
-  if (!narrows(before.body.value, after.body.value)) return undefined;
-  return { subject, cause: 'grant.update', reason: `grant ${name} was narrowed` };
 }
 
 const MAXIMUM_ATTRIBUTE = 4096;

@@ -1,31 +1,10 @@
 import { isIPv4 } from 'node:net';
 import { timestampDate } from '@bufbuild/protobuf/wkt';
 import { SpiffeId, type TrustDomain } from '../../../identity/spiffe-id.ts';
-import type {
-  Backend,
-  ColumnClass,
-  Columns,
-  Grant,
-} from '../../../proto/gen/writ/resource/v1/resource_pb.ts';
+import type { Backend, Columns, Grant } from '../../../proto/gen/writ/resource/v1/resource_pb.ts';
 import { formatDuration } from '../../../runtime/duration.ts';
-
-/** A resource as it will stand, and where a message places its fields. */
-export interface Placed<T> {
-  readonly value: T;
-  /** Whether a file declares it; stored ones were checked when they came. */
-  readonly isDeclared: boolean;
-  at(path: readonly (string | number)[]): string;
-}
-
-/** All that will stand once the files are applied. */
-export interface FutureState {
-  readonly backends: ReadonlyMap<string, Placed<Backend>>;
-  readonly grants: ReadonlyMap<string, Placed<Grant>>;
-  readonly columnClasses: ReadonlyMap<string, Placed<ColumnClass>>;
-  readonly columns: ReadonlyMap<string, Placed<Columns>>;
-  /** `Kind/name` of documents that have problems of their own: what points at them is not wrong too. */
-  readonly unread: ReadonlySet<string>;
-}
+import { checkRightsFit } from './check-rights-fit.ts';
+import type { FutureState, Placed } from './future-state.ts';
 
 export interface DeclarationRules {
   readonly trustDomain: TrustDomain;
@@ -57,6 +36,10 @@ function isLoopback(host: string): boolean {
 
 function checkColumns({ value, at }: Placed<Columns>, state: FutureState): string[] {
   const problems = checkBackendName({ value, at }, state);
+  const type = state.backends.get(value.backend)?.value.type.case;
+  if (type !== undefined && type !== 'postgres') {
+    problems.push(`${at(['backend'])}: backend ${value.backend} is of type ${type}: no columns`);
+  }
   for (const { table, columns } of value.tables) {
     for (const [column, name] of Object.entries(columns)) {
       if (state.columnClasses.has(name) || state.unread.has(`ColumnClass/${name}`)) continue;
@@ -88,6 +71,7 @@ function checkGrant(grant: Placed<Grant>, state: FutureState, rules: Declaration
   return [
     ...(grant.isDeclared ? checkDeclaredGrant(grant, rules) : []),
     ...checkBackendName(grant, state),
+    ...checkRightsFit(grant, state),
     ...checkTables(grant, state),
   ];
 }

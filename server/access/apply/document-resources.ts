@@ -3,6 +3,7 @@ import { timestampFromDate } from '@bufbuild/protobuf/wkt';
 import type { InferOutput } from 'valibot';
 import {
   type BackendSchema,
+  type GrantSchema,
   Layout,
   Mask,
   OnStale,
@@ -15,6 +16,7 @@ import type {
   postgresBackendSchema,
   postgresGrantSchema,
 } from './document-schemas.ts';
+import type { sshBackendSchema, sshGrantSchema } from './ssh-schemas.ts';
 
 const ON_STALE = { strict: OnStale.STRICT, standard: OnStale.STANDARD } as const;
 const LAYOUTS = { front: Layout.FRONT } as const;
@@ -26,10 +28,13 @@ const MASKS = {
   year: Mask.YEAR,
 } as const;
 
-/** What a Backend document declares. */
-export function backendResource(document: InferOutput<typeof postgresBackendSchema>): Resource {
-  const { name, environment, postgres } = document;
-  const type: MessageInitShape<typeof BackendSchema>['type'] = {
+type BackendType = NonNullable<MessageInitShape<typeof BackendSchema>['type']>;
+type Rights = NonNullable<MessageInitShape<typeof GrantSchema>['rights']>;
+
+/** What a Backend document of type postgres declares. */
+export function postgresBackend(document: InferOutput<typeof postgresBackendSchema>): Resource {
+  const { postgres } = document;
+  return backendResource(document, {
     case: 'postgres',
     value: {
       host: postgres.host,
@@ -42,8 +47,31 @@ export function backendResource(document: InferOutput<typeof postgresBackendSche
         tls: { caFile: postgres.tls.ca_file, serverName: postgres.tls.server_name },
       }),
     },
+  });
+}
+
+/** What a Backend document of type ssh declares. */
+export function sshBackend(document: InferOutput<typeof sshBackendSchema>): Resource {
+  const { address, host_key: hostKeys = [], logins } = document.ssh;
+  const accounts = Object.entries(logins).map(([login, { account = login }]) => [login, account]);
+  const value = {
+    ...address,
+    // Sorted, so that another order of the same keys is no change.
+    hostKeys: [...hostKeys].sort(Buffer.compare),
+    logins: Object.fromEntries(accounts),
   };
-  const value = { name, environment, onStale: ON_STALE[document.on_stale], type };
+  return backendResource(document, { case: 'ssh', value });
+}
+
+function backendResource(
+  {
+    name,
+    environment,
+    on_stale: onStale,
+  }: Pick<InferOutput<typeof postgresBackendSchema>, 'name' | 'environment' | 'on_stale'>,
+  type: BackendType,
+): Resource {
+  const value = { name, environment, onStale: ON_STALE[onStale], type };
   return create(ResourceSchema, { name, body: { case: 'backend', value } });
 }
 
@@ -67,22 +95,40 @@ export function columnsResource(document: InferOutput<typeof columnsSchema>): Re
   });
 }
 
-/** What a Grant document declares. */
-export function grantResource(document: InferOutput<typeof postgresGrantSchema>): Resource {
-  const { name, backend, owner, purpose, session, postgres } = document;
+/** What a Grant document on a backend of type postgres declares. */
+export function postgresGrant(document: InferOutput<typeof postgresGrantSchema>): Resource {
+  const rights = { case: 'postgres', value: document.postgres } as const;
+  return grantResource(document, document.session.rows, rights);
+}
+
+/** What a Grant document on a backend of type ssh declares. */
+export function sshGrant(document: InferOutput<typeof sshGrantSchema>): Resource {
+  const { logins, channels } = document.ssh;
+  const { shell, exec, sftp } = channels;
+  const commands = typeof exec === 'boolean' ? [] : exec;
+  const value = { logins, shell, exec: exec === true, commands, sftp };
+  return grantResource(document, 0, { case: 'ssh', value });
+}
+
+function grantResource(
+  document: Omit<InferOutput<typeof sshGrantSchema>, 'ssh'>,
+  rows: number,
+  rights: Rights,
+): Resource {
+  const { name, identity, backend, owner, purpose, expires_at: expiresAt, session } = document;
   const value = {
     name,
-    identity: document.identity.toString(),
+    identity: identity.toString(),
     backend,
     owner,
     purpose,
-    expiresAt: timestampFromDate(document.expires_at),
+    expiresAt: timestampFromDate(expiresAt),
     session: {
       maximum: { seconds: BigInt(session.maximum) },
       renewable: session.renewable,
-      rows: BigInt(session.rows),
+      rows: BigInt(rows),
     },
-    rights: { case: 'postgres', value: postgres } as const,
+    rights,
   };
   return create(ResourceSchema, { name, body: { case: 'grant', value } });
 }

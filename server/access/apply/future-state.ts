@@ -6,8 +6,25 @@ import type {
   Resource,
 } from '../../../proto/gen/writ/resource/v1/resource_pb.ts';
 import { resourceKind } from '../resources.ts';
-import type { FutureState, Placed } from './check-declarations.ts';
 import type { Declared } from './read-documents.ts';
+
+/** A resource as it will stand, and where a message places its fields. */
+export interface Placed<T> {
+  readonly value: T;
+  /** Whether a file declares it; stored ones were checked when they came. */
+  readonly isDeclared: boolean;
+  at(path: readonly (string | number)[]): string;
+}
+
+/** All that will stand once the files are applied. */
+export interface FutureState {
+  readonly backends: ReadonlyMap<string, Placed<Backend>>;
+  readonly grants: ReadonlyMap<string, Placed<Grant>>;
+  readonly columnClasses: ReadonlyMap<string, Placed<ColumnClass>>;
+  readonly columns: ReadonlyMap<string, Placed<Columns>>;
+  /** `Kind/name` of documents that have problems of their own: what points at them is not wrong too. */
+  readonly unread: ReadonlySet<string>;
+}
 
 export interface FutureParts {
   readonly stored: readonly Resource[];

@@ -1,5 +1,9 @@
 import { timestampMs } from '@bufbuild/protobuf/wkt';
-import type { Grant, PostgresRights } from '../../../proto/gen/writ/resource/v1/resource_pb.ts';
+import type {
+  Grant,
+  PostgresRights,
+  SshRights,
+} from '../../../proto/gen/writ/resource/v1/resource_pb.ts';
 
 const RIGHTS = ['select', 'insert', 'update', 'delete', 'statements'] as const;
 
@@ -29,9 +33,22 @@ function rowLimit({ session }: Grant): number {
 }
 
 function losesRights({ rights: before }: Grant, { rights: after }: Grant): boolean {
-  if (before.case !== after.case) return true;
-  if (before.case !== 'postgres' || after.case !== 'postgres') return false;
-  return RIGHTS.some((right) => isLost(before.value, after.value, right));
+  if (before.case === 'postgres' && after.case === 'postgres') {
+    return RIGHTS.some((right) => isLost(before.value, after.value, right));
+  }
+  if (before.case === 'ssh' && after.case === 'ssh') return losesSsh(before.value, after.value);
+  return true;
+}
+
+function losesSsh(before: SshRights, after: SshRights): boolean {
+  const keepsCommands =
+    after.exec || (!before.exec && before.commands.every((one) => after.commands.includes(one)));
+  return (
+    !keepsCommands ||
+    (before.shell && !after.shell) ||
+    (before.sftp && !after.sftp) ||
+    before.logins.some((one) => !after.logins.includes(one))
+  );
 }
 
 function isLost(

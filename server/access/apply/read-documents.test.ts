@@ -8,7 +8,7 @@ import {
   grantYaml,
 } from '../../../test/fixtures/access-world.ts';
 
-/** The example that the documentation shows, SSH documents and all. */
+/** One document of each kind and type. */
 const SHOP = `kind: Backend
 name: shop
 type: postgres
@@ -38,6 +38,8 @@ type: ssh
 environment: production
 ssh:
   address: web-1.internal:22
+  host_ca: trust-domain
+  logins: { deploy: { account: deploy } }
 ---
 kind: Grant
 name: reporting-reads-shop
@@ -61,6 +63,7 @@ expires_at: 2099-03-31T00:00:00Z
 session: { maximum: 30m }
 ssh:
   logins: [deploy]
+  channels: { exec: [[systemctl, restart, shop]], sftp: true }
 `;
 
 describe('readDocuments and checkDeclarations, by what apply says', () => {
@@ -79,13 +82,8 @@ describe('readDocuments and checkDeclarations, by what apply says', () => {
     return error.message.split('\n');
   };
 
-  it('refuses the SSH documents of the example with one line each, and takes the rest', async () => {
-    assert.deepEqual(await problems(SHOP), [
-      'shop.yaml:26: type: backends of type ssh are not supported by this version',
-      'shop.yaml:51: ssh: ssh grants are not supported by this version',
-    ]);
-    const parts = SHOP.split('---\n').filter((part) => !part.includes('ssh'));
-    assert.deepEqual(await problems(...parts), []);
+  it('takes documents of every kind and type', async () => {
+    assert.deepEqual(await problems(SHOP), []);
   });
 
   const postgres = (change: (yaml: string) => string) => change(BACKEND);
@@ -261,6 +259,6 @@ describe('readDocuments and checkDeclarations, by what apply says', () => {
     const broken = BACKEND.replace('type: postgres', 'type: oracle');
     const lines = await problems(broken, CLASSES, grantYaml('g', {}));
     assert.equal(lines.length, 1, lines.join('\n'));
-    assert.match(lines[0] ?? '', /^shop.yaml:4: type: expected "postgres"/);
+    assert.match(lines[0] ?? '', /^shop.yaml:4: type: expected postgres or ssh, got "oracle"$/);
   });
 });

@@ -7,10 +7,12 @@ import {
 } from '../../../runtime/config.ts';
 import { Fault } from '../../../runtime/fault.ts';
 import {
-  backendResource,
   columnClassResource,
   columnsResource,
-  grantResource,
+  postgresBackend,
+  postgresGrant,
+  sshBackend,
+  sshGrant,
 } from './document-resources.ts';
 import {
   columnClassSchema,
@@ -18,6 +20,7 @@ import {
   postgresBackendSchema,
   postgresGrantSchema,
 } from './document-schemas.ts';
+import { sshBackendSchema, sshGrantSchema } from './ssh-schemas.ts';
 
 /** A file as the caller gave it. */
 export interface ApplyFile {
@@ -102,29 +105,37 @@ const kindSchema = v.looseObject({
 function toResource(value: unknown): Resource | Unread {
   const head = v.safeParse(kindSchema, value);
   if (!head.success) return { issues: head.issues };
-  const unsupported = findUnsupported(head.output);
-  if (unsupported !== undefined) return unsupported;
   switch (head.output.kind) {
     case 'Backend':
-      return convert(postgresBackendSchema, value, backendResource);
+      return toBackend(value);
     case 'ColumnClass':
       return convert(columnClassSchema, value, columnClassResource);
     case 'Columns':
       return convert(columnsSchema, value, columnsResource);
     case 'Grant':
-      return convert(postgresGrantSchema, value, grantResource);
+      return toGrant(head.output);
   }
 }
 
-/** One line for what a later version takes, in place of one for each of its fields. */
-function findUnsupported(document: Readonly<Record<string, unknown>>): Unread | undefined {
-  if (document.kind === 'Backend' && document.type === 'ssh') {
-    return { says: 'backends of type ssh are not supported by this version', path: ['type'] };
+const typeSchema = v.looseObject({ type: v.picklist(['postgres', 'ssh'], 'postgres or ssh') });
+
+function toBackend(value: unknown): Resource | Unread {
+  const head = v.safeParse(typeSchema, value);
+  if (!head.success) return { issues: head.issues };
+  return head.output.type === 'ssh'
+    ? convert(sshBackendSchema, value, sshBackend)
+    : convert(postgresBackendSchema, value, postgresBackend);
+}
+
+/** A grant has the rights of one type of backend, by which it is read. */
+function toGrant(document: Readonly<Record<string, unknown>>): Resource | Unread {
+  const [ofPostgres, ofSsh] = ['postgres' in document, 'ssh' in document];
+  if (ofPostgres && ofSsh) {
+    return { says: 'expected rights of one type, postgres or ssh, got both', path: ['ssh'] };
   }
-  if (document.kind === 'Grant' && 'ssh' in document) {
-    return { says: 'ssh grants are not supported by this version', path: ['ssh'] };
-  }
-  return undefined;
+  if (ofSsh) return convert(sshGrantSchema, document, sshGrant);
+  if (ofPostgres) return convert(postgresGrantSchema, document, postgresGrant);
+  return { says: 'expected rights, under postgres or ssh, got none', path: [] };
 }
 
 function convert<S extends v.GenericSchema>(

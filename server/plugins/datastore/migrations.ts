@@ -6,7 +6,8 @@ export interface Migration {
 
 /**
  * The schema, for SQLite. Instants are Unix milliseconds (`_ms`), SPIFFE IDs and serials (lower-case
- * hex) text, lists and maps JSON, messages (`body`) the encoded proto unless a comment says JSON.
+ * hex; of SSH certificates decimal) text, lists and maps JSON, messages (`body`) the encoded proto
+ * unless a comment says JSON.
  */
 export const MIGRATIONS: readonly Migration[] = [
   {
@@ -145,6 +146,45 @@ create table audit_events (
   hash blob not null,
   unique (writer, writer_seq)
 );
+`,
+  },
+  {
+    version: 2,
+    // SQLite cannot change a check: the two tables are made anew.
+    sql: `
+create table new_authorities (
+  id text primary key,             -- x509: hex subject key id; jwt: key id; ssh: hex SHA-256 of the public key
+  kind text not null check (kind in ('x509', 'jwt', 'ssh-user', 'ssh-host', 'ssh-gateway')),
+  state text not null check (state in ('prepared', 'active', 'old')),
+  certificate blob,                -- DER, x509 alone
+  public_key blob not null,        -- SPKI DER
+  not_before_ms integer not null,
+  not_after_ms integer not null,
+  tainted integer not null default 0
+);
+insert into new_authorities
+  (id, kind, state, certificate, public_key, not_before_ms, not_after_ms, tainted)
+  select id, kind, state, certificate, public_key, not_before_ms, not_after_ms, tainted
+  from authorities;
+drop table authorities;
+alter table new_authorities rename to authorities;
+create table new_ledger (
+  serial text primary key,
+  kind text not null check
+    (kind in ('x509', 'jwt', 'agent', 'server', 'ssh-user', 'ssh-host', 'ssh-gateway')),
+  spiffe_id text not null,         -- '' for the host certificate of a backend's target
+  entry_id text,
+  agent_id text,
+  issued_at_ms integer not null,
+  not_after_ms integer not null
+);
+insert into new_ledger (serial, kind, spiffe_id, entry_id, agent_id, issued_at_ms, not_after_ms)
+  select serial, kind, spiffe_id, entry_id, agent_id, issued_at_ms, not_after_ms from ledger;
+drop table ledger;
+alter table new_ledger rename to ledger;
+create index ledger_by_spiffe_id on ledger (spiffe_id);
+alter table sessions add column login text not null default '';
+alter table gateways add column ports text not null default '{}'; -- JSON object
 `,
   },
 ];

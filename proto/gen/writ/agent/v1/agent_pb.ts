@@ -4,13 +4,15 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { Timestamp } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file writ/agent/v1/agent.proto.
  */
 export const file_writ_agent_v1_agent: GenFile = /*@__PURE__*/
-  fileDesc("Chl3cml0L2FnZW50L3YxL2FnZW50LnByb3RvEg13cml0LmFnZW50LnYxIhUKE1dhdGNoRW50cmllc1JlcXVlc3QiIwoUV2F0Y2hFbnRyaWVzUmVzcG9uc2USCwoDc2VxGAEgASgEMmkKDEFnZW50U2VydmljZRJZCgxXYXRjaEVudHJpZXMSIi53cml0LmFnZW50LnYxLldhdGNoRW50cmllc1JlcXVlc3QaIy53cml0LmFnZW50LnYxLldhdGNoRW50cmllc1Jlc3BvbnNlMAFiBnByb3RvMw");
+  fileDesc("Chl3cml0L2FnZW50L3YxL2FnZW50LnByb3RvEg13cml0LmFnZW50LnYxIhUKE1dhdGNoRW50cmllc1JlcXVlc3QiIwoUV2F0Y2hFbnRyaWVzUmVzcG9uc2USCwoDc2VxGAEgASgEIkEKGVNpZ25Tc2hDZXJ0aWZpY2F0ZVJlcXVlc3QSEAoIZW50cnlfaWQYASABKAkSEgoKcHVibGljX2tleRgCIAEoDCJ7ChpTaWduU3NoQ2VydGlmaWNhdGVSZXNwb25zZRITCgtjZXJ0aWZpY2F0ZRgBIAEoDBIYChBob3N0X2F1dGhvcml0aWVzGAIgAygMEi4KCmV4cGlyZXNfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIioKFUxpc3RTc2hUYXJnZXRzUmVxdWVzdBIRCgllbnRyeV9pZHMYASADKAkiXQoWTGlzdFNzaFRhcmdldHNSZXNwb25zZRIpCgd0YXJnZXRzGAEgAygLMhgud3JpdC5hZ2VudC52MS5Tc2hUYXJnZXQSGAoQaG9zdF9hdXRob3JpdGllcxgCIAMoDCJZCglTc2hUYXJnZXQSDwoHYmFja2VuZBgBIAEoCRIOCgZsb2dpbnMYAiADKAkSKwoIZ2F0ZXdheXMYAyADKAsyGS53cml0LmFnZW50LnYxLlNzaEdhdGV3YXkiNwoKU3NoR2F0ZXdheRIMCgRuYW1lGAEgASgJEg0KBWhvc3RzGAIgAygJEgwKBHBvcnQYAyABKA0yswIKDEFnZW50U2VydmljZRJZCgxXYXRjaEVudHJpZXMSIi53cml0LmFnZW50LnYxLldhdGNoRW50cmllc1JlcXVlc3QaIy53cml0LmFnZW50LnYxLldhdGNoRW50cmllc1Jlc3BvbnNlMAESaQoSU2lnblNzaENlcnRpZmljYXRlEigud3JpdC5hZ2VudC52MS5TaWduU3NoQ2VydGlmaWNhdGVSZXF1ZXN0Gikud3JpdC5hZ2VudC52MS5TaWduU3NoQ2VydGlmaWNhdGVSZXNwb25zZRJdCg5MaXN0U3NoVGFyZ2V0cxIkLndyaXQuYWdlbnQudjEuTGlzdFNzaFRhcmdldHNSZXF1ZXN0GiUud3JpdC5hZ2VudC52MS5MaXN0U3NoVGFyZ2V0c1Jlc3BvbnNlYgZwcm90bzM", [file_google_protobuf_timestamp]);
 
 /**
  * @generated from message writ.agent.v1.WatchEntriesRequest
@@ -45,6 +47,158 @@ export const WatchEntriesResponseSchema: GenMessage<WatchEntriesResponse> = /*@_
   messageDesc(file_writ_agent_v1_agent, 1);
 
 /**
+ * @generated from message writ.agent.v1.SignSshCertificateRequest
+ */
+export type SignSshCertificateRequest = Message<"writ.agent.v1.SignSshCertificateRequest"> & {
+  /**
+   * @generated from field: string entry_id = 1;
+   */
+  entryId: string;
+
+  /**
+   * RFC 4253 6.6: ssh-ed25519, ecdsa-sha2-nistp256/384/521 or ssh-rsa of 2048 bits at least.
+   *
+   * @generated from field: bytes public_key = 2;
+   */
+  publicKey: Uint8Array;
+};
+
+/**
+ * Describes the message writ.agent.v1.SignSshCertificateRequest.
+ * Use `create(SignSshCertificateRequestSchema)` to create a new message.
+ */
+export const SignSshCertificateRequestSchema: GenMessage<SignSshCertificateRequest> = /*@__PURE__*/
+  messageDesc(file_writ_agent_v1_agent, 2);
+
+/**
+ * @generated from message writ.agent.v1.SignSshCertificateResponse
+ */
+export type SignSshCertificateResponse = Message<"writ.agent.v1.SignSshCertificateResponse"> & {
+  /**
+   * A user certificate; its key ID and its one principal are the SPIFFE ID.
+   *
+   * @generated from field: bytes certificate = 1;
+   */
+  certificate: Uint8Array;
+
+  /**
+   * Public keys that sign the host certificates of gateways.
+   *
+   * @generated from field: repeated bytes host_authorities = 2;
+   */
+  hostAuthorities: Uint8Array[];
+
+  /**
+   * @generated from field: google.protobuf.Timestamp expires_at = 3;
+   */
+  expiresAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message writ.agent.v1.SignSshCertificateResponse.
+ * Use `create(SignSshCertificateResponseSchema)` to create a new message.
+ */
+export const SignSshCertificateResponseSchema: GenMessage<SignSshCertificateResponse> = /*@__PURE__*/
+  messageDesc(file_writ_agent_v1_agent, 3);
+
+/**
+ * @generated from message writ.agent.v1.ListSshTargetsRequest
+ */
+export type ListSshTargetsRequest = Message<"writ.agent.v1.ListSshTargetsRequest"> & {
+  /**
+   * @generated from field: repeated string entry_ids = 1;
+   */
+  entryIds: string[];
+};
+
+/**
+ * Describes the message writ.agent.v1.ListSshTargetsRequest.
+ * Use `create(ListSshTargetsRequestSchema)` to create a new message.
+ */
+export const ListSshTargetsRequestSchema: GenMessage<ListSshTargetsRequest> = /*@__PURE__*/
+  messageDesc(file_writ_agent_v1_agent, 4);
+
+/**
+ * @generated from message writ.agent.v1.ListSshTargetsResponse
+ */
+export type ListSshTargetsResponse = Message<"writ.agent.v1.ListSshTargetsResponse"> & {
+  /**
+   * @generated from field: repeated writ.agent.v1.SshTarget targets = 1;
+   */
+  targets: SshTarget[];
+
+  /**
+   * @generated from field: repeated bytes host_authorities = 2;
+   */
+  hostAuthorities: Uint8Array[];
+};
+
+/**
+ * Describes the message writ.agent.v1.ListSshTargetsResponse.
+ * Use `create(ListSshTargetsResponseSchema)` to create a new message.
+ */
+export const ListSshTargetsResponseSchema: GenMessage<ListSshTargetsResponse> = /*@__PURE__*/
+  messageDesc(file_writ_agent_v1_agent, 5);
+
+/**
+ * A backend, and the gateways by which it is reached.
+ *
+ * @generated from message writ.agent.v1.SshTarget
+ */
+export type SshTarget = Message<"writ.agent.v1.SshTarget"> & {
+  /**
+   * @generated from field: string backend = 1;
+   */
+  backend: string;
+
+  /**
+   * @generated from field: repeated string logins = 2;
+   */
+  logins: string[];
+
+  /**
+   * @generated from field: repeated writ.agent.v1.SshGateway gateways = 3;
+   */
+  gateways: SshGateway[];
+};
+
+/**
+ * Describes the message writ.agent.v1.SshTarget.
+ * Use `create(SshTargetSchema)` to create a new message.
+ */
+export const SshTargetSchema: GenMessage<SshTarget> = /*@__PURE__*/
+  messageDesc(file_writ_agent_v1_agent, 6);
+
+/**
+ * @generated from message writ.agent.v1.SshGateway
+ */
+export type SshGateway = Message<"writ.agent.v1.SshGateway"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * Of its record: DNS names and IP addresses that its host certificate carries, the first to be used.
+   *
+   * @generated from field: repeated string hosts = 2;
+   */
+  hosts: string[];
+
+  /**
+   * @generated from field: uint32 port = 3;
+   */
+  port: number;
+};
+
+/**
+ * Describes the message writ.agent.v1.SshGateway.
+ * Use `create(SshGatewaySchema)` to create a new message.
+ */
+export const SshGatewaySchema: GenMessage<SshGateway> = /*@__PURE__*/
+  messageDesc(file_writ_agent_v1_agent, 7);
+
+/**
  * What our agents ask beyond SPIRE's API. Callers: agents, over mTLS.
  *
  * @generated from service writ.agent.v1.AgentService
@@ -60,6 +214,26 @@ export const AgentService: GenService<{
     methodKind: "server_streaming";
     input: typeof WatchEntriesRequestSchema;
     output: typeof WatchEntriesResponseSchema;
+  },
+  /**
+   * Signs a workload's key for SSH, on the ground of one of the agent's entries.
+   *
+   * @generated from rpc writ.agent.v1.AgentService.SignSshCertificate
+   */
+  signSshCertificate: {
+    methodKind: "unary";
+    input: typeof SignSshCertificateRequestSchema;
+    output: typeof SignSshCertificateResponseSchema;
+  },
+  /**
+   * Where the identities of these entries may log in, now.
+   *
+   * @generated from rpc writ.agent.v1.AgentService.ListSshTargets
+   */
+  listSshTargets: {
+    methodKind: "unary";
+    input: typeof ListSshTargetsRequestSchema;
+    output: typeof ListSshTargetsResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_writ_agent_v1_agent, 0);

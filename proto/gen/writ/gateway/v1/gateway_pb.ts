@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file writ/gateway/v1/gateway.proto.
  */
 export const file_writ_gateway_v1_gateway: GenFile = /*@__PURE__*/
-  fileDesc("Ch13cml0L2dhdGV3YXkvdjEvZ2F0ZXdheS5wcm90bxIPd3JpdC5nYXRld2F5LnYxIs4BCg5Db25uZWN0UmVxdWVzdBInCgVoZWxsbxgBIAEoCzIWLndyaXQuZ2F0ZXdheS52MS5IZWxsb0gAEicKBWxlYXNlGAIgASgLMhYud3JpdC5nYXRld2F5LnYxLkxlYXNlSAASKQoGZXZlbnRzGAMgASgLMhcud3JpdC5nYXRld2F5LnYxLkV2ZW50c0gAEjQKCXJlY29yZGluZxgEIAEoCzIfLndyaXQuZ2F0ZXdheS52MS5SZWNvcmRpbmdDaHVua0gAQgkKB21lc3NhZ2UieQoFSGVsbG8SDwoHdmVyc2lvbhgBIAEoCRIVCg1yZWNvcmRpbmdfa2V5GAIgASgMEhYKDnJldm9jYXRpb25fc2VxGAMgASgEEhMKC3Nlc3Npb25faWRzGAQgAygJEhsKE3VwdGltZV9taWxsaXNlY29uZHMYBSABKAQiNAoFTGVhc2USFgoOcmV2b2NhdGlvbl9zZXEYASABKAQSEwoLc2Vzc2lvbl9pZHMYAiADKAkiLgoGRXZlbnRzEiQKBmV2ZW50cxgBIAMoCzIULndyaXQuYXVkaXQudjEuRXZlbnQiTwoOUmVjb3JkaW5nQ2h1bmsSEgoKcmVxdWVzdF9pZBgBIAEoBBIMCgRkYXRhGAIgASgMEgwKBGxhc3QYAyABKAgSDQoFZXJyb3IYBCABKAkipQIKD0Nvbm5lY3RSZXNwb25zZRItCghzbmFwc2hvdBgBIAEoCzIZLndyaXQuZ2F0ZXdheS52MS5TbmFwc2hvdEgAEjEKCnJldm9jYXRpb24YAiABKAsyGy53cml0LmdhdGV3YXkudjEuUmV2b2NhdGlvbkgAEi8KCWhlYXJ0YmVhdBgDIAEoCzIaLndyaXQuZ2F0ZXdheS52MS5IZWFydGJlYXRIABI6Cg9ldmVudHNfYWNjZXB0ZWQYBCABKAsyHy53cml0LmdhdGV3YXkudjEuRXZlbnRzQWNjZXB0ZWRIABI4Cg5yZWFkX3JlY29yZGluZxgFIAEoCzIeLndyaXQuZ2F0ZXdheS52MS5SZWFkUmVjb3JkaW5nSABCCQoHbWVzc2FnZSLVAQoIU25hcHNob3QSEAoIcmV2aXNpb24YASABKAQSKwoIYmFja2VuZHMYAiADKAsyGS53cml0LnJlc291cmNlLnYxLkJhY2tlbmQSJwoGZ3JhbnRzGAMgAygLMhcud3JpdC5yZXNvdXJjZS52MS5HcmFudBI1Cg5jb2x1bW5fY2xhc3NlcxgEIAMoCzIdLndyaXQucmVzb3VyY2UudjEuQ29sdW1uQ2xhc3MSKgoHY29sdW1ucxgFIAMoCzIZLndyaXQucmVzb3VyY2UudjEuQ29sdW1ucyKLAQoKUmV2b2NhdGlvbhILCgNzZXEYASABKAQSJgoCYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEikKB3N1YmplY3QYAyABKAsyGC53cml0LmdhdGV3YXkudjEuU3ViamVjdBINCgVjYXVzZRgEIAEoCRIOCgZyZWFzb24YBSABKAkinQEKB1N1YmplY3QSFAoKc2Vzc2lvbl9pZBgBIAEoCUgAEg8KBWdyYW50GAIgASgJSAASEgoIZW50cnlfaWQYAyABKAlIABITCglzcGlmZmVfaWQYBCABKAlIABISCghhZ2VudF9pZBgFIAEoCUgAEhAKBnNlcmlhbBgGIAEoCUgAEhEKB2JhY2tlbmQYByABKAlIAEIJCgdzdWJqZWN0IlQKCUhlYXJ0YmVhdBIvCgtzZXJ2ZXJfdGltZRgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFgoOcmV2b2NhdGlvbl9zZXEYAiABKAQiJAoORXZlbnRzQWNjZXB0ZWQSEgoKd3JpdGVyX3NlcRgBIAEoBCI3Cg1SZWFkUmVjb3JkaW5nEhIKCnJlcXVlc3RfaWQYASABKAQSEgoKc2Vzc2lvbl9pZBgCIAEoCSJiChJPcGVuU2Vzc2lvblJlcXVlc3QSDwoHYmFja2VuZBgBIAEoCRINCgVncmFudBgCIAEoCRIUCgxjbGllbnRfY2hhaW4YAyADKAwSFgoOY2xpZW50X2FkZHJlc3MYBCABKAkiswIKE09wZW5TZXNzaW9uUmVzcG9uc2USEgoKc2Vzc2lvbl9pZBgBIAEoCRImCgVncmFudBgCIAEoCzIXLndyaXQucmVzb3VyY2UudjEuR3JhbnQSLgoKZXhwaXJlc19hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLc2VydmVyX3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCXNwaWZmZV9pZBgFIAEoCRITCgtzdmlkX3NlcmlhbBgGIAEoCRIQCghlbnRyeV9pZBgHIAEoCRIQCghhZ2VudF9pZBgIIAEoCRINCgVvd25lchgJIAEoCRIPCgdwdXJwb3NlGAogASgJEhMKC2Vudmlyb25tZW50GAsgASgJIpkBChNDbG9zZVNlc3Npb25SZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAkSDgoGcmVhc29uGAIgASgJEhAKCGJ5dGVzX3VwGAMgASgEEhIKCmJ5dGVzX2Rvd24YBCABKAQSDAoEcm93cxgFIAEoBBISCgpzdGF0ZW1lbnRzGAYgASgEEhYKDnJlY29yZGluZ19oYXNoGAcgASgMIhYKFENsb3NlU2Vzc2lvblJlc3BvbnNlMpkCCg5HYXRld2F5U2VydmljZRJQCgdDb25uZWN0Eh8ud3JpdC5nYXRld2F5LnYxLkNvbm5lY3RSZXF1ZXN0GiAud3JpdC5nYXRld2F5LnYxLkNvbm5lY3RSZXNwb25zZSgBMAESWAoLT3BlblNlc3Npb24SIy53cml0LmdhdGV3YXkudjEuT3BlblNlc3Npb25SZXF1ZXN0GiQud3JpdC5nYXRld2F5LnYxLk9wZW5TZXNzaW9uUmVzcG9uc2USWwoMQ2xvc2VTZXNzaW9uEiQud3JpdC5nYXRld2F5LnYxLkNsb3NlU2Vzc2lvblJlcXVlc3QaJS53cml0LmdhdGV3YXkudjEuQ2xvc2VTZXNzaW9uUmVzcG9uc2ViBnByb3RvMw", [file_google_protobuf_timestamp, file_writ_audit_v1_audit, file_writ_resource_v1_resource]);
+  fileDesc("Ch13cml0L2dhdGV3YXkvdjEvZ2F0ZXdheS5wcm90bxIPd3JpdC5nYXRld2F5LnYxIs4BCg5Db25uZWN0UmVxdWVzdBInCgVoZWxsbxgBIAEoCzIWLndyaXQuZ2F0ZXdheS52MS5IZWxsb0gAEicKBWxlYXNlGAIgASgLMhYud3JpdC5nYXRld2F5LnYxLkxlYXNlSAASKQoGZXZlbnRzGAMgASgLMhcud3JpdC5nYXRld2F5LnYxLkV2ZW50c0gAEjQKCXJlY29yZGluZxgEIAEoCzIfLndyaXQuZ2F0ZXdheS52MS5SZWNvcmRpbmdDaHVua0gAQgkKB21lc3NhZ2Ui2QEKBUhlbGxvEg8KB3ZlcnNpb24YASABKAkSFQoNcmVjb3JkaW5nX2tleRgCIAEoDBIWCg5yZXZvY2F0aW9uX3NlcRgDIAEoBBITCgtzZXNzaW9uX2lkcxgEIAMoCRIbChN1cHRpbWVfbWlsbGlzZWNvbmRzGAUgASgEEjAKBXBvcnRzGAYgAygLMiEud3JpdC5nYXRld2F5LnYxLkhlbGxvLlBvcnRzRW50cnkaLAoKUG9ydHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKA06AjgBIjQKBUxlYXNlEhYKDnJldm9jYXRpb25fc2VxGAEgASgEEhMKC3Nlc3Npb25faWRzGAIgAygJIi4KBkV2ZW50cxIkCgZldmVudHMYASADKAsyFC53cml0LmF1ZGl0LnYxLkV2ZW50Ik8KDlJlY29yZGluZ0NodW5rEhIKCnJlcXVlc3RfaWQYASABKAQSDAoEZGF0YRgCIAEoDBIMCgRsYXN0GAMgASgIEg0KBWVycm9yGAQgASgJIqUCCg9Db25uZWN0UmVzcG9uc2USLQoIc25hcHNob3QYASABKAsyGS53cml0LmdhdGV3YXkudjEuU25hcHNob3RIABIxCgpyZXZvY2F0aW9uGAIgASgLMhsud3JpdC5nYXRld2F5LnYxLlJldm9jYXRpb25IABIvCgloZWFydGJlYXQYAyABKAsyGi53cml0LmdhdGV3YXkudjEuSGVhcnRiZWF0SAASOgoPZXZlbnRzX2FjY2VwdGVkGAQgASgLMh8ud3JpdC5nYXRld2F5LnYxLkV2ZW50c0FjY2VwdGVkSAASOAoOcmVhZF9yZWNvcmRpbmcYBSABKAsyHi53cml0LmdhdGV3YXkudjEuUmVhZFJlY29yZGluZ0gAQgkKB21lc3NhZ2UijwIKCFNuYXBzaG90EhAKCHJldmlzaW9uGAEgASgEEisKCGJhY2tlbmRzGAIgAygLMhkud3JpdC5yZXNvdXJjZS52MS5CYWNrZW5kEicKBmdyYW50cxgDIAMoCzIXLndyaXQucmVzb3VyY2UudjEuR3JhbnQSNQoOY29sdW1uX2NsYXNzZXMYBCADKAsyHS53cml0LnJlc291cmNlLnYxLkNvbHVtbkNsYXNzEioKB2NvbHVtbnMYBSADKAsyGS53cml0LnJlc291cmNlLnYxLkNvbHVtbnMSOAoPc3NoX2F1dGhvcml0aWVzGAYgASgLMh8ud3JpdC5nYXRld2F5LnYxLlNzaEF1dGhvcml0aWVzIiwKDlNzaEF1dGhvcml0aWVzEgwKBHVzZXIYASADKAwSDAoEaG9zdBgCIAMoDCKLAQoKUmV2b2NhdGlvbhILCgNzZXEYASABKAQSJgoCYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEikKB3N1YmplY3QYAyABKAsyGC53cml0LmdhdGV3YXkudjEuU3ViamVjdBINCgVjYXVzZRgEIAEoCRIOCgZyZWFzb24YBSABKAkinQEKB1N1YmplY3QSFAoKc2Vzc2lvbl9pZBgBIAEoCUgAEg8KBWdyYW50GAIgASgJSAASEgoIZW50cnlfaWQYAyABKAlIABITCglzcGlmZmVfaWQYBCABKAlIABISCghhZ2VudF9pZBgFIAEoCUgAEhAKBnNlcmlhbBgGIAEoCUgAEhEKB2JhY2tlbmQYByABKAlIAEIJCgdzdWJqZWN0IlQKCUhlYXJ0YmVhdBIvCgtzZXJ2ZXJfdGltZRgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFgoOcmV2b2NhdGlvbl9zZXEYAiABKAQiJAoORXZlbnRzQWNjZXB0ZWQSEgoKd3JpdGVyX3NlcRgBIAEoBCI3Cg1SZWFkUmVjb3JkaW5nEhIKCnJlcXVlc3RfaWQYASABKAQSEgoKc2Vzc2lvbl9pZBgCIAEoCSKfAQoST3BlblNlc3Npb25SZXF1ZXN0Eg8KB2JhY2tlbmQYASABKAkSDQoFZ3JhbnQYAiABKAkSFAoMY2xpZW50X2NoYWluGAMgAygMEhYKDmNsaWVudF9hZGRyZXNzGAQgASgJEiwKCXNzaF9wcm9vZhgFIAEoCzIZLndyaXQuZ2F0ZXdheS52MS5Tc2hQcm9vZhINCgVsb2dpbhgGIAEoCSJHCghTc2hQcm9vZhITCgtjZXJ0aWZpY2F0ZRgBIAEoDBITCgtzaWduZWRfZGF0YRgCIAEoDBIRCglzaWduYXR1cmUYAyABKAwiswIKE09wZW5TZXNzaW9uUmVzcG9uc2USEgoKc2Vzc2lvbl9pZBgBIAEoCRImCgVncmFudBgCIAEoCzIXLndyaXQucmVzb3VyY2UudjEuR3JhbnQSLgoKZXhwaXJlc19hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLc2VydmVyX3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCXNwaWZmZV9pZBgFIAEoCRITCgtzdmlkX3NlcmlhbBgGIAEoCRIQCghlbnRyeV9pZBgHIAEoCRIQCghhZ2VudF9pZBgIIAEoCRINCgVvd25lchgJIAEoCRIPCgdwdXJwb3NlGAogASgJEhMKC2Vudmlyb25tZW50GAsgASgJIkMKGVNpZ25Tc2hDZXJ0aWZpY2F0ZVJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRISCgpwdWJsaWNfa2V5GAIgASgMImEKGlNpZ25Tc2hDZXJ0aWZpY2F0ZVJlc3BvbnNlEhMKC2NlcnRpZmljYXRlGAEgASgMEi4KCmV4cGlyZXNfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIkQKHVNpZ25Tc2hIb3N0Q2VydGlmaWNhdGVSZXF1ZXN0EhIKCnB1YmxpY19rZXkYASABKAwSDwoHYmFja2VuZBgCIAEoCSJlCh5TaWduU3NoSG9zdENlcnRpZmljYXRlUmVzcG9uc2USEwoLY2VydGlmaWNhdGUYASABKAwSLgoKZXhwaXJlc19hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAimQEKE0Nsb3NlU2Vzc2lvblJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRIOCgZyZWFzb24YAiABKAkSEAoIYnl0ZXNfdXAYAyABKAQSEgoKYnl0ZXNfZG93bhgEIAEoBBIMCgRyb3dzGAUgASgEEhIKCnN0YXRlbWVudHMYBiABKAQSFgoOcmVjb3JkaW5nX2hhc2gYByABKAwiFgoUQ2xvc2VTZXNzaW9uUmVzcG9uc2UygwQKDkdhdGV3YXlTZXJ2aWNlElAKB0Nvbm5lY3QSHy53cml0LmdhdGV3YXkudjEuQ29ubmVjdFJlcXVlc3QaIC53cml0LmdhdGV3YXkudjEuQ29ubmVjdFJlc3BvbnNlKAEwARJYCgtPcGVuU2Vzc2lvbhIjLndyaXQuZ2F0ZXdheS52MS5PcGVuU2Vzc2lvblJlcXVlc3QaJC53cml0LmdhdGV3YXkudjEuT3BlblNlc3Npb25SZXNwb25zZRJtChJTaWduU3NoQ2VydGlmaWNhdGUSKi53cml0LmdhdGV3YXkudjEuU2lnblNzaENlcnRpZmljYXRlUmVxdWVzdBorLndyaXQuZ2F0ZXdheS52MS5TaWduU3NoQ2VydGlmaWNhdGVSZXNwb25zZRJ5ChZTaWduU3NoSG9zdENlcnRpZmljYXRlEi4ud3JpdC5nYXRld2F5LnYxLlNpZ25Tc2hIb3N0Q2VydGlmaWNhdGVSZXF1ZXN0Gi8ud3JpdC5nYXRld2F5LnYxLlNpZ25Tc2hIb3N0Q2VydGlmaWNhdGVSZXNwb25zZRJbCgxDbG9zZVNlc3Npb24SJC53cml0LmdhdGV3YXkudjEuQ2xvc2VTZXNzaW9uUmVxdWVzdBolLndyaXQuZ2F0ZXdheS52MS5DbG9zZVNlc3Npb25SZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_timestamp, file_writ_audit_v1_audit, file_writ_resource_v1_resource]);
 
 /**
  * @generated from message writ.gateway.v1.ConnectRequest
@@ -96,6 +96,13 @@ export type Hello = Message<"writ.gateway.v1.Hello"> & {
    * @generated from field: uint64 uptime_milliseconds = 5;
    */
   uptimeMilliseconds: bigint;
+
+  /**
+   * TCP ports by protocol, e.g. ssh: 2222.
+   *
+   * @generated from field: map<string, uint32> ports = 6;
+   */
+  ports: { [key: string]: number };
 };
 
 /**
@@ -265,6 +272,11 @@ export type Snapshot = Message<"writ.gateway.v1.Snapshot"> & {
    * @generated from field: repeated writ.resource.v1.Columns columns = 5;
    */
   columns: Columns[];
+
+  /**
+   * @generated from field: writ.gateway.v1.SshAuthorities ssh_authorities = 6;
+   */
+  sshAuthorities?: SshAuthorities | undefined;
 };
 
 /**
@@ -273,6 +285,34 @@ export type Snapshot = Message<"writ.gateway.v1.Snapshot"> & {
  */
 export const SnapshotSchema: GenMessage<Snapshot> = /*@__PURE__*/
   messageDesc(file_writ_gateway_v1_gateway, 6);
+
+/**
+ * SSH public keys (RFC 4253 6.6) of the trust domain's authorities.
+ *
+ * @generated from message writ.gateway.v1.SshAuthorities
+ */
+export type SshAuthorities = Message<"writ.gateway.v1.SshAuthorities"> & {
+  /**
+   * Sign workloads' certificates.
+   *
+   * @generated from field: repeated bytes user = 1;
+   */
+  user: Uint8Array[];
+
+  /**
+   * Sign host certificates.
+   *
+   * @generated from field: repeated bytes host = 2;
+   */
+  host: Uint8Array[];
+};
+
+/**
+ * Describes the message writ.gateway.v1.SshAuthorities.
+ * Use `create(SshAuthoritiesSchema)` to create a new message.
+ */
+export const SshAuthoritiesSchema: GenMessage<SshAuthorities> = /*@__PURE__*/
+  messageDesc(file_writ_gateway_v1_gateway, 7);
 
 /**
  * Ends every live session that its subject matches.
@@ -315,7 +355,7 @@ export type Revocation = Message<"writ.gateway.v1.Revocation"> & {
  * Use `create(RevocationSchema)` to create a new message.
  */
 export const RevocationSchema: GenMessage<Revocation> = /*@__PURE__*/
-  messageDesc(file_writ_gateway_v1_gateway, 7);
+  messageDesc(file_writ_gateway_v1_gateway, 8);
 
 /**
  * @generated from message writ.gateway.v1.Subject
@@ -374,7 +414,7 @@ export type Subject = Message<"writ.gateway.v1.Subject"> & {
  * Use `create(SubjectSchema)` to create a new message.
  */
 export const SubjectSchema: GenMessage<Subject> = /*@__PURE__*/
-  messageDesc(file_writ_gateway_v1_gateway, 8);
+  messageDesc(file_writ_gateway_v1_gateway, 9);
 
 /**
  * Each 500 ms.
@@ -400,7 +440,7 @@ export type Heartbeat = Message<"writ.gateway.v1.Heartbeat"> & {
  * Use `create(HeartbeatSchema)` to create a new message.
  */
 export const HeartbeatSchema: GenMessage<Heartbeat> = /*@__PURE__*/
-  messageDesc(file_writ_gateway_v1_gateway, 9);
+  messageDesc(file_writ_gateway_v1_gateway, 10);
 
 /**
  * @generated from message writ.gateway.v1.EventsAccepted
@@ -417,7 +457,7 @@ export type EventsAccepted = Message<"writ.gateway.v1.EventsAccepted"> & {
  * Use `create(EventsAcceptedSchema)` to create a new message.
  */
 export const EventsAcceptedSchema: GenMessage<EventsAccepted> = /*@__PURE__*/
-  messageDesc(file_writ_gateway_v1_gateway, 10);
+  messageDesc(file_writ_gateway_v1_gateway, 11);
 
 /**
  * @generated from message writ.gateway.v1.ReadRecording
@@ -439,7 +479,7 @@ export type ReadRecording = Message<"writ.gateway.v1.ReadRecording"> & {
  * Use `create(ReadRecordingSchema)` to create a new message.
  */
 export const ReadRecordingSchema: GenMessage<ReadRecording> = /*@__PURE__*/
-  messageDesc(file_writ_gateway_v1_gateway, 11);
+  messageDesc(file_writ_gateway_v1_gateway, 12);
 
 /**
  * @generated from message writ.gateway.v1.OpenSessionRequest
@@ -458,7 +498,7 @@ export type OpenSessionRequest = Message<"writ.gateway.v1.OpenSessionRequest"> &
   grant: string;
 
   /**
-   * The client's X509-SVID, DER, leaf first, as presented.
+   * The client's X509-SVID, DER, leaf first, as presented. Empty where ssh_proof is set.
    *
    * @generated from field: repeated bytes client_chain = 3;
    */
@@ -470,6 +510,18 @@ export type OpenSessionRequest = Message<"writ.gateway.v1.OpenSessionRequest"> &
    * @generated from field: string client_address = 4;
    */
   clientAddress: string;
+
+  /**
+   * @generated from field: writ.gateway.v1.SshProof ssh_proof = 5;
+   */
+  sshProof?: SshProof | undefined;
+
+  /**
+   * The login that an SSH client asks for; empty for other backends.
+   *
+   * @generated from field: string login = 6;
+   */
+  login: string;
 };
 
 /**
@@ -477,7 +529,42 @@ export type OpenSessionRequest = Message<"writ.gateway.v1.OpenSessionRequest"> &
  * Use `create(OpenSessionRequestSchema)` to create a new message.
  */
 export const OpenSessionRequestSchema: GenMessage<OpenSessionRequest> = /*@__PURE__*/
-  messageDesc(file_writ_gateway_v1_gateway, 12);
+  messageDesc(file_writ_gateway_v1_gateway, 13);
+
+/**
+ * How an SSH client proved itself to the gateway (RFC 4252 7).
+ *
+ * @generated from message writ.gateway.v1.SshProof
+ */
+export type SshProof = Message<"writ.gateway.v1.SshProof"> & {
+  /**
+   * The client's certificate.
+   *
+   * @generated from field: bytes certificate = 1;
+   */
+  certificate: Uint8Array;
+
+  /**
+   * string session identifier, then the SSH_MSG_USERAUTH_REQUEST without its signature.
+   *
+   * @generated from field: bytes signed_data = 2;
+   */
+  signedData: Uint8Array;
+
+  /**
+   * string algorithm, string signature.
+   *
+   * @generated from field: bytes signature = 3;
+   */
+  signature: Uint8Array;
+};
+
+/**
+ * Describes the message writ.gateway.v1.SshProof.
+ * Use `create(SshProofSchema)` to create a new message.
+ */
+export const SshProofSchema: GenMessage<SshProof> = /*@__PURE__*/
+  messageDesc(file_writ_gateway_v1_gateway, 14);
 
 /**
  * @generated from message writ.gateway.v1.OpenSessionResponse
@@ -546,7 +633,99 @@ export type OpenSessionResponse = Message<"writ.gateway.v1.OpenSessionResponse">
  * Use `create(OpenSessionResponseSchema)` to create a new message.
  */
 export const OpenSessionResponseSchema: GenMessage<OpenSessionResponse> = /*@__PURE__*/
-  messageDesc(file_writ_gateway_v1_gateway, 13);
+  messageDesc(file_writ_gateway_v1_gateway, 15);
+
+/**
+ * @generated from message writ.gateway.v1.SignSshCertificateRequest
+ */
+export type SignSshCertificateRequest = Message<"writ.gateway.v1.SignSshCertificateRequest"> & {
+  /**
+   * @generated from field: string session_id = 1;
+   */
+  sessionId: string;
+
+  /**
+   * A key made for this one login (RFC 4253 6.6, ssh-ed25519).
+   *
+   * @generated from field: bytes public_key = 2;
+   */
+  publicKey: Uint8Array;
+};
+
+/**
+ * Describes the message writ.gateway.v1.SignSshCertificateRequest.
+ * Use `create(SignSshCertificateRequestSchema)` to create a new message.
+ */
+export const SignSshCertificateRequestSchema: GenMessage<SignSshCertificateRequest> = /*@__PURE__*/
+  messageDesc(file_writ_gateway_v1_gateway, 16);
+
+/**
+ * @generated from message writ.gateway.v1.SignSshCertificateResponse
+ */
+export type SignSshCertificateResponse = Message<"writ.gateway.v1.SignSshCertificateResponse"> & {
+  /**
+   * @generated from field: bytes certificate = 1;
+   */
+  certificate: Uint8Array;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp expires_at = 2;
+   */
+  expiresAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message writ.gateway.v1.SignSshCertificateResponse.
+ * Use `create(SignSshCertificateResponseSchema)` to create a new message.
+ */
+export const SignSshCertificateResponseSchema: GenMessage<SignSshCertificateResponse> = /*@__PURE__*/
+  messageDesc(file_writ_gateway_v1_gateway, 17);
+
+/**
+ * @generated from message writ.gateway.v1.SignSshHostCertificateRequest
+ */
+export type SignSshHostCertificateRequest = Message<"writ.gateway.v1.SignSshHostCertificateRequest"> & {
+  /**
+   * @generated from field: bytes public_key = 1;
+   */
+  publicKey: Uint8Array;
+
+  /**
+   * Empty: the gateway itself, under the names of its record.
+   *
+   * @generated from field: string backend = 2;
+   */
+  backend: string;
+};
+
+/**
+ * Describes the message writ.gateway.v1.SignSshHostCertificateRequest.
+ * Use `create(SignSshHostCertificateRequestSchema)` to create a new message.
+ */
+export const SignSshHostCertificateRequestSchema: GenMessage<SignSshHostCertificateRequest> = /*@__PURE__*/
+  messageDesc(file_writ_gateway_v1_gateway, 18);
+
+/**
+ * @generated from message writ.gateway.v1.SignSshHostCertificateResponse
+ */
+export type SignSshHostCertificateResponse = Message<"writ.gateway.v1.SignSshHostCertificateResponse"> & {
+  /**
+   * @generated from field: bytes certificate = 1;
+   */
+  certificate: Uint8Array;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp expires_at = 2;
+   */
+  expiresAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message writ.gateway.v1.SignSshHostCertificateResponse.
+ * Use `create(SignSshHostCertificateResponseSchema)` to create a new message.
+ */
+export const SignSshHostCertificateResponseSchema: GenMessage<SignSshHostCertificateResponse> = /*@__PURE__*/
+  messageDesc(file_writ_gateway_v1_gateway, 19);
 
 /**
  * @generated from message writ.gateway.v1.CloseSessionRequest
@@ -595,7 +774,7 @@ export type CloseSessionRequest = Message<"writ.gateway.v1.CloseSessionRequest">
  * Use `create(CloseSessionRequestSchema)` to create a new message.
  */
 export const CloseSessionRequestSchema: GenMessage<CloseSessionRequest> = /*@__PURE__*/
-  messageDesc(file_writ_gateway_v1_gateway, 14);
+  messageDesc(file_writ_gateway_v1_gateway, 20);
 
 /**
  * @generated from message writ.gateway.v1.CloseSessionResponse
@@ -608,7 +787,7 @@ export type CloseSessionResponse = Message<"writ.gateway.v1.CloseSessionResponse
  * Use `create(CloseSessionResponseSchema)` to create a new message.
  */
 export const CloseSessionResponseSchema: GenMessage<CloseSessionResponse> = /*@__PURE__*/
-  messageDesc(file_writ_gateway_v1_gateway, 15);
+  messageDesc(file_writ_gateway_v1_gateway, 21);
 
 /**
  * How a gateway follows its server. Callers: gateways (an operator's record), over mTLS.
@@ -636,6 +815,27 @@ export const GatewayService: GenService<{
     methodKind: "unary";
     input: typeof OpenSessionRequestSchema;
     output: typeof OpenSessionResponseSchema;
+  },
+  /**
+   * Signs a key for one login to a session's target, once the session's grant has been decided again:
+   * principal `<backend>/<login>`, source address this gateway's, 60 s at most.
+   *
+   * @generated from rpc writ.gateway.v1.GatewayService.SignSshCertificate
+   */
+  signSshCertificate: {
+    methodKind: "unary";
+    input: typeof SignSshCertificateRequestSchema;
+    output: typeof SignSshCertificateResponseSchema;
+  },
+  /**
+   * Signs the host key that SSH clients see: of the gateway itself, or of a backend that it serves.
+   *
+   * @generated from rpc writ.gateway.v1.GatewayService.SignSshHostCertificate
+   */
+  signSshHostCertificate: {
+    methodKind: "unary";
+    input: typeof SignSshHostCertificateRequestSchema;
+    output: typeof SignSshHostCertificateResponseSchema;
   },
   /**
    * Tells how a session ended. Idempotent.

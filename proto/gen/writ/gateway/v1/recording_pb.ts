@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file writ/gateway/v1/recording.proto.
  */
 export const file_writ_gateway_v1_recording: GenFile = /*@__PURE__*/
-  fileDesc("Ch93cml0L2dhdGV3YXkvdjEvcmVjb3JkaW5nLnByb3RvEg93cml0LmdhdGV3YXkudjEipQEKDVJlY29yZGVkRnJhbWUSLAoEaGVhZBgBIAEoCzIcLndyaXQuZ2F0ZXdheS52MS5TZWdtZW50SGVhZEgAEi8KBWV2ZW50GAIgASgLMh4ud3JpdC5nYXRld2F5LnYxLlJlY29yZGVkRXZlbnRIABIsCgRzZWFsGAMgASgLMhwud3JpdC5nYXRld2F5LnYxLlNlZ21lbnRTZWFsSABCBwoFZnJhbWUiWQoLU2VnbWVudEhlYWQSEgoKc2Vzc2lvbl9pZBgBIAEoCRIPCgdzZWdtZW50GAIgASgNEhUKDXByZXZpb3VzX2hhc2gYAyABKAwSDgoGa2V5X2lkGAQgASgMIi4KC1NlZ21lbnRTZWFsEgwKBGhhc2gYASABKAwSEQoJc2lnbmF0dXJlGAIgASgMIpgCCg1SZWNvcmRlZEV2ZW50Eg0KBWluZGV4GAEgASgEEiYKAmF0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIwCgZvcGVuZWQYAyABKAsyHi53cml0LmdhdGV3YXkudjEuU2Vzc2lvbk9wZW5lZEgAEi8KCXN0YXRlbWVudBgEIAEoCzIaLndyaXQuZ2F0ZXdheS52MS5TdGF0ZW1lbnRIABIyCgZyZXN1bHQYBSABKAsyIC53cml0LmdhdGV3YXkudjEuU3RhdGVtZW50UmVzdWx0SAASMAoGY2xvc2VkGAYgASgLMh4ud3JpdC5nYXRld2F5LnYxLlNlc3Npb25DbG9zZWRIAEIHCgVldmVudCK+AgoNU2Vzc2lvbk9wZW5lZBISCgpzZXNzaW9uX2lkGAEgASgJEhEKCXNwaWZmZV9pZBgCIAEoCRITCgtzdmlkX3NlcmlhbBgDIAEoCRINCgVvd25lchgEIAEoCRIPCgdwdXJwb3NlGAUgASgJEg0KBWdyYW50GAYgASgJEg8KB2JhY2tlbmQYByABKAkSFgoOY2xpZW50X2FkZHJlc3MYCCABKAkSLgoKZXhwaXJlc19hdBgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASOgoGY2xpZW50GAogAygLMioud3JpdC5nYXRld2F5LnYxLlNlc3Npb25PcGVuZWQuQ2xpZW50RW50cnkaLQoLQ2xpZW50RW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASKzAQoJU3RhdGVtZW50Eg4KBm51bWJlchgBIAEoBBITCgtmaW5nZXJwcmludBgCIAEoCRIMCgR0ZXh0GAMgASgJEg0KBWNsYXNzGAQgASgJEi4KCnBhcmFtZXRlcnMYBSADKAsyGi53cml0LmdhdGV3YXkudjEuUGFyYW1ldGVyEg4KBnRhYmxlcxgGIAMoCRIRCglkZW5pZWRfYnkYByABKAkSEQoJdGV4dF9obWFjGAggASgMIlkKCVBhcmFtZXRlchIQCghwb3NpdGlvbhgBIAEoDRIOCgZ0YXJnZXQYAiABKAkSDwoFdmFsdWUYAyABKAlIABIOCgRobWFjGAQgASgMSABCCQoHY29udGVudCKNAQoPU3RhdGVtZW50UmVzdWx0Eg4KBm51bWJlchgBIAEoBBITCgtjb21tYW5kX3RhZxgCIAEoCRIMCgRyb3dzGAMgASgEEh0KFWR1cmF0aW9uX21pY3Jvc2Vjb25kcxgEIAEoBBIQCghzcWxzdGF0ZRgFIAEoCRIWCg5tYXNrZWRfY29sdW1ucxgGIAMoCSJnCg1TZXNzaW9uQ2xvc2VkEg4KBnJlYXNvbhgBIAEoCRIQCghieXRlc191cBgCIAEoBBISCgpieXRlc19kb3duGAMgASgEEgwKBHJvd3MYBCABKAQSEgoKc3RhdGVtZW50cxgFIAEoBGIGcHJvdG8z", [file_google_protobuf_timestamp]);
+  fileDesc("Ch93cml0L2dhdGV3YXkvdjEvcmVjb3JkaW5nLnByb3RvEg93cml0LmdhdGV3YXkudjEipQEKDVJlY29yZGVkRnJhbWUSLAoEaGVhZBgBIAEoCzIcLndyaXQuZ2F0ZXdheS52MS5TZWdtZW50SGVhZEgAEi8KBWV2ZW50GAIgASgLMh4ud3JpdC5nYXRld2F5LnYxLlJlY29yZGVkRXZlbnRIABIsCgRzZWFsGAMgASgLMhwud3JpdC5nYXRld2F5LnYxLlNlZ21lbnRTZWFsSABCBwoFZnJhbWUiWQoLU2VnbWVudEhlYWQSEgoKc2Vzc2lvbl9pZBgBIAEoCRIPCgdzZWdtZW50GAIgASgNEhUKDXByZXZpb3VzX2hhc2gYAyABKAwSDgoGa2V5X2lkGAQgASgMIi4KC1NlZ21lbnRTZWFsEgwKBGhhc2gYASABKAwSEQoJc2lnbmF0dXJlGAIgASgMIoIECg1SZWNvcmRlZEV2ZW50Eg0KBWluZGV4GAEgASgEEiYKAmF0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIwCgZvcGVuZWQYAyABKAsyHi53cml0LmdhdGV3YXkudjEuU2Vzc2lvbk9wZW5lZEgAEi8KCXN0YXRlbWVudBgEIAEoCzIaLndyaXQuZ2F0ZXdheS52MS5TdGF0ZW1lbnRIABIyCgZyZXN1bHQYBSABKAsyIC53cml0LmdhdGV3YXkudjEuU3RhdGVtZW50UmVzdWx0SAASMAoGY2xvc2VkGAYgASgLMh4ud3JpdC5nYXRld2F5LnYxLlNlc3Npb25DbG9zZWRIABI4Cg5jaGFubmVsX29wZW5lZBgHIAEoCzIeLndyaXQuZ2F0ZXdheS52MS5DaGFubmVsT3BlbmVkSAASOAoOY2hhbm5lbF9vdXRwdXQYCCABKAsyHi53cml0LmdhdGV3YXkudjEuQ2hhbm5lbE91dHB1dEgAEjoKD2NoYW5uZWxfcmVzaXplZBgJIAEoCzIfLndyaXQuZ2F0ZXdheS52MS5DaGFubmVsUmVzaXplZEgAEjgKDmNoYW5uZWxfY2xvc2VkGAogASgLMh4ud3JpdC5nYXRld2F5LnYxLkNoYW5uZWxDbG9zZWRIAEIHCgVldmVudCK+AgoNU2Vzc2lvbk9wZW5lZBISCgpzZXNzaW9uX2lkGAEgASgJEhEKCXNwaWZmZV9pZBgCIAEoCRITCgtzdmlkX3NlcmlhbBgDIAEoCRINCgVvd25lchgEIAEoCRIPCgdwdXJwb3NlGAUgASgJEg0KBWdyYW50GAYgASgJEg8KB2JhY2tlbmQYByABKAkSFgoOY2xpZW50X2FkZHJlc3MYCCABKAkSLgoKZXhwaXJlc19hdBgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASOgoGY2xpZW50GAogAygLMioud3JpdC5nYXRld2F5LnYxLlNlc3Npb25PcGVuZWQuQ2xpZW50RW50cnkaLQoLQ2xpZW50RW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASKzAQoJU3RhdGVtZW50Eg4KBm51bWJlchgBIAEoBBITCgtmaW5nZXJwcmludBgCIAEoCRIMCgR0ZXh0GAMgASgJEg0KBWNsYXNzGAQgASgJEi4KCnBhcmFtZXRlcnMYBSADKAsyGi53cml0LmdhdGV3YXkudjEuUGFyYW1ldGVyEg4KBnRhYmxlcxgGIAMoCRIRCglkZW5pZWRfYnkYByABKAkSEQoJdGV4dF9obWFjGAggASgMIlkKCVBhcmFtZXRlchIQCghwb3NpdGlvbhgBIAEoDRIOCgZ0YXJnZXQYAiABKAkSDwoFdmFsdWUYAyABKAlIABIOCgRobWFjGAQgASgMSABCCQoHY29udGVudCKNAQoPU3RhdGVtZW50UmVzdWx0Eg4KBm51bWJlchgBIAEoBBITCgtjb21tYW5kX3RhZxgCIAEoCRIMCgRyb3dzGAMgASgEEh0KFWR1cmF0aW9uX21pY3Jvc2Vjb25kcxgEIAEoBBIQCghzcWxzdGF0ZRgFIAEoCRIWCg5tYXNrZWRfY29sdW1ucxgGIAMoCSJnCg1TZXNzaW9uQ2xvc2VkEg4KBnJlYXNvbhgBIAEoCRIQCghieXRlc191cBgCIAEoBBISCgpieXRlc19kb3duGAMgASgEEgwKBHJvd3MYBCABKAQSEgoKc3RhdGVtZW50cxgFIAEoBCJ/Cg1DaGFubmVsT3BlbmVkEg8KB2NoYW5uZWwYASABKA0SDAoEa2luZBgCIAEoCRIPCgdjb21tYW5kGAMgASgJEisKCHRlcm1pbmFsGAQgASgLMhkud3JpdC5nYXRld2F5LnYxLlRlcm1pbmFsEhEKCWRlbmllZF9ieRgFIAEoCSI3CghUZXJtaW5hbBIMCgR0ZXJtGAEgASgJEg8KB2NvbHVtbnMYAiABKA0SDAoEcm93cxgDIAEoDSJBCg1DaGFubmVsT3V0cHV0Eg8KB2NoYW5uZWwYASABKA0SEQoJaXNfc3RkZXJyGAIgASgIEgwKBGRhdGEYAyABKAwiQAoOQ2hhbm5lbFJlc2l6ZWQSDwoHY2hhbm5lbBgBIAEoDRIPCgdjb2x1bW5zGAIgASgNEgwKBHJvd3MYAyABKA0itAEKDUNoYW5uZWxDbG9zZWQSDwoHY2hhbm5lbBgBIAEoDRIYCgtleGl0X3N0YXR1cxgCIAEoDUgAiAEBEhMKC2V4aXRfc2lnbmFsGAMgASgJEhAKCGJ5dGVzX3VwGAQgASgEEhIKCmJ5dGVzX2Rvd24YBSABKAQSFQoNYnl0ZXNfb21pdHRlZBgGIAEoBBIWCg5vbWl0dGVkX3NoYTI1NhgHIAEoDEIOCgxfZXhpdF9zdGF0dXNiBnByb3RvMw", [file_google_protobuf_timestamp]);
 
 /**
  * One record of a session's record file. Files are runs of frames (runtime/frame-file): the first is a
@@ -158,6 +158,30 @@ export type RecordedEvent = Message<"writ.gateway.v1.RecordedEvent"> & {
      */
     value: SessionClosed;
     case: "closed";
+  } | {
+    /**
+     * @generated from field: writ.gateway.v1.ChannelOpened channel_opened = 7;
+     */
+    value: ChannelOpened;
+    case: "channelOpened";
+  } | {
+    /**
+     * @generated from field: writ.gateway.v1.ChannelOutput channel_output = 8;
+     */
+    value: ChannelOutput;
+    case: "channelOutput";
+  } | {
+    /**
+     * @generated from field: writ.gateway.v1.ChannelResized channel_resized = 9;
+     */
+    value: ChannelResized;
+    case: "channelResized";
+  } | {
+    /**
+     * @generated from field: writ.gateway.v1.ChannelClosed channel_closed = 10;
+     */
+    value: ChannelClosed;
+    case: "channelClosed";
   } | { case: undefined; value?: undefined };
 };
 
@@ -429,4 +453,194 @@ export type SessionClosed = Message<"writ.gateway.v1.SessionClosed"> & {
  */
 export const SessionClosedSchema: GenMessage<SessionClosed> = /*@__PURE__*/
   messageDesc(file_writ_gateway_v1_recording, 8);
+
+/**
+ * What an SSH client asked to open on the target.
+ *
+ * @generated from message writ.gateway.v1.ChannelOpened
+ */
+export type ChannelOpened = Message<"writ.gateway.v1.ChannelOpened"> & {
+  /**
+   * Counts the session's channels, from 1.
+   *
+   * @generated from field: uint32 channel = 1;
+   */
+  channel: number;
+
+  /**
+   * shell, exec, sftp or scp.
+   *
+   * @generated from field: string kind = 2;
+   */
+  kind: string;
+
+  /**
+   * Of exec and scp, as the client sent it.
+   *
+   * @generated from field: string command = 3;
+   */
+  command: string;
+
+  /**
+   * Absent: no terminal.
+   *
+   * @generated from field: writ.gateway.v1.Terminal terminal = 4;
+   */
+  terminal?: Terminal | undefined;
+
+  /**
+   * The rule that refused it; empty if it was let through.
+   *
+   * @generated from field: string denied_by = 5;
+   */
+  deniedBy: string;
+};
+
+/**
+ * Describes the message writ.gateway.v1.ChannelOpened.
+ * Use `create(ChannelOpenedSchema)` to create a new message.
+ */
+export const ChannelOpenedSchema: GenMessage<ChannelOpened> = /*@__PURE__*/
+  messageDesc(file_writ_gateway_v1_recording, 9);
+
+/**
+ * @generated from message writ.gateway.v1.Terminal
+ */
+export type Terminal = Message<"writ.gateway.v1.Terminal"> & {
+  /**
+   * @generated from field: string term = 1;
+   */
+  term: string;
+
+  /**
+   * @generated from field: uint32 columns = 2;
+   */
+  columns: number;
+
+  /**
+   * @generated from field: uint32 rows = 3;
+   */
+  rows: number;
+};
+
+/**
+ * Describes the message writ.gateway.v1.Terminal.
+ * Use `create(TerminalSchema)` to create a new message.
+ */
+export const TerminalSchema: GenMessage<Terminal> = /*@__PURE__*/
+  messageDesc(file_writ_gateway_v1_recording, 10);
+
+/**
+ * What the target wrote, before the client saw it. Of shells all of it, of exec without a terminal the
+ * first part, of sftp and scp nothing.
+ *
+ * @generated from message writ.gateway.v1.ChannelOutput
+ */
+export type ChannelOutput = Message<"writ.gateway.v1.ChannelOutput"> & {
+  /**
+   * @generated from field: uint32 channel = 1;
+   */
+  channel: number;
+
+  /**
+   * @generated from field: bool is_stderr = 2;
+   */
+  isStderr: boolean;
+
+  /**
+   * @generated from field: bytes data = 3;
+   */
+  data: Uint8Array;
+};
+
+/**
+ * Describes the message writ.gateway.v1.ChannelOutput.
+ * Use `create(ChannelOutputSchema)` to create a new message.
+ */
+export const ChannelOutputSchema: GenMessage<ChannelOutput> = /*@__PURE__*/
+  messageDesc(file_writ_gateway_v1_recording, 11);
+
+/**
+ * @generated from message writ.gateway.v1.ChannelResized
+ */
+export type ChannelResized = Message<"writ.gateway.v1.ChannelResized"> & {
+  /**
+   * @generated from field: uint32 channel = 1;
+   */
+  channel: number;
+
+  /**
+   * @generated from field: uint32 columns = 2;
+   */
+  columns: number;
+
+  /**
+   * @generated from field: uint32 rows = 3;
+   */
+  rows: number;
+};
+
+/**
+ * Describes the message writ.gateway.v1.ChannelResized.
+ * Use `create(ChannelResizedSchema)` to create a new message.
+ */
+export const ChannelResizedSchema: GenMessage<ChannelResized> = /*@__PURE__*/
+  messageDesc(file_writ_gateway_v1_recording, 12);
+
+/**
+ * @generated from message writ.gateway.v1.ChannelClosed
+ */
+export type ChannelClosed = Message<"writ.gateway.v1.ChannelClosed"> & {
+  /**
+   * @generated from field: uint32 channel = 1;
+   */
+  channel: number;
+
+  /**
+   * Absent where a signal ended the command or the session ended first.
+   *
+   * @generated from field: optional uint32 exit_status = 2;
+   */
+  exitStatus?: number | undefined;
+
+  /**
+   * Without SIG, e.g. TERM.
+   *
+   * @generated from field: string exit_signal = 3;
+   */
+  exitSignal: string;
+
+  /**
+   * From the client; to the client, omitted bytes included.
+   *
+   * @generated from field: uint64 bytes_up = 4;
+   */
+  bytesUp: bigint;
+
+  /**
+   * @generated from field: uint64 bytes_down = 5;
+   */
+  bytesDown: bigint;
+
+  /**
+   * Output that was not kept.
+   *
+   * @generated from field: uint64 bytes_omitted = 6;
+   */
+  bytesOmitted: bigint;
+
+  /**
+   * SHA-256 of the output that was not kept; empty where all was.
+   *
+   * @generated from field: bytes omitted_sha256 = 7;
+   */
+  omittedSha256: Uint8Array;
+};
+
+/**
+ * Describes the message writ.gateway.v1.ChannelClosed.
+ * Use `create(ChannelClosedSchema)` to create a new message.
+ */
+export const ChannelClosedSchema: GenMessage<ChannelClosed> = /*@__PURE__*/
+  messageDesc(file_writ_gateway_v1_recording, 13);
 

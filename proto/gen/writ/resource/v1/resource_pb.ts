@@ -12,7 +12,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file writ/resource/v1/resource.proto.
  */
 export const file_writ_resource_v1_resource: GenFile = /*@__PURE__*/
-  fileDesc("Ch93cml0L3Jlc291cmNlL3YxL3Jlc291cmNlLnByb3RvEhB3cml0LnJlc291cmNlLnYxIskCCghSZXNvdXJjZRIMCgRuYW1lGAEgASgJEhIKCmdlbmVyYXRpb24YAiABKAQSLgoKdXBkYXRlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoHYmFja2VuZBgKIAEoCzIZLndyaXQucmVzb3VyY2UudjEuQmFja2VuZEgAEigKBWdyYW50GAsgASgLMhcud3JpdC5yZXNvdXJjZS52MS5HcmFudEgAEjUKDGNvbHVtbl9jbGFzcxgMIAEoCzIdLndyaXQucmVzb3VyY2UudjEuQ29sdW1uQ2xhc3NIABIsCgdjb2x1bW5zGA0gASgLMhkud3JpdC5yZXNvdXJjZS52MS5Db2x1bW5zSAASJgoEbG9jaxgOIAEoCzIWLndyaXQucmVzb3VyY2UudjEuTG9ja0gAQgYKBGJvZHkimAEKB0JhY2tlbmQSDAoEbmFtZRgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRIrCghvbl9zdGFsZRgDIAEoDjIZLndyaXQucmVzb3VyY2UudjEuT25TdGFsZRI1Cghwb3N0Z3JlcxgKIAEoCzIhLndyaXQucmVzb3VyY2UudjEuUG9zdGdyZXNCYWNrZW5kSABCBgoEdHlwZSLFAQoPUG9zdGdyZXNCYWNrZW5kEgwKBGhvc3QYASABKAkSDAoEcG9ydBgCIAEoDRIQCghkYXRhYmFzZRgDIAEoCRIoCgZsYXlvdXQYBCABKA4yGC53cml0LnJlc291cmNlLnYxLkxheW91dBISCgpsb2dpbl91c2VyGAUgASgJEhsKE2xvZ2luX3Bhc3N3b3JkX2ZpbGUYBiABKAkSKQoDdGxzGAcgASgLMhwud3JpdC5yZXNvdXJjZS52MS5CYWNrZW5kVGxzIjIKCkJhY2tlbmRUbHMSDwoHY2FfZmlsZRgBIAEoCRITCgtzZXJ2ZXJfbmFtZRgCIAEoCSL6AQoFR3JhbnQSDAoEbmFtZRgBIAEoCRIQCghpZGVudGl0eRgCIAEoCRIPCgdiYWNrZW5kGAMgASgJEg0KBW93bmVyGAQgASgJEg8KB3B1cnBvc2UYBSABKAkSLgoKZXhwaXJlc19hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMAoHc2Vzc2lvbhgHIAEoCzIfLndyaXQucmVzb3VyY2UudjEuU2Vzc2lvbkxpbWl0cxI0Cghwb3N0Z3JlcxgKIAEoCzIgLndyaXQucmVzb3VyY2UudjEuUG9zdGdyZXNSaWdodHNIAEIICgZyaWdodHMiXAoNU2Vzc2lvbkxpbWl0cxIqCgdtYXhpbXVtGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhEKCXJlbmV3YWJsZRgCIAEoCBIMCgRyb3dzGAMgASgEIo0BCg5Qb3N0Z3Jlc1JpZ2h0cxIOCgZzZWxlY3QYASADKAkSDgoGaW5zZXJ0GAIgAygJEg4KBnVwZGF0ZRgDIAMoCRIOCgZkZWxldGUYBCADKAkSEgoKc3RhdGVtZW50cxgFIAMoCRISCgpncm91cF9yb2xlGAYgASgJEhMKC3ZpZXdfc2NoZW1hGAcgASgJIkEKC0NvbHVtbkNsYXNzEgwKBG5hbWUYASABKAkSJAoEbWFzaxgCIAEoDjIWLndyaXQucmVzb3VyY2UudjEuTWFzayJbCgdDb2x1bW5zEgwKBG5hbWUYASABKAkSDwoHYmFja2VuZBgCIAEoCRIxCgZ0YWJsZXMYAyADKAsyIS53cml0LnJlc291cmNlLnYxLkNsYXNzaWZpZWRUYWJsZSKRAQoPQ2xhc3NpZmllZFRhYmxlEg0KBXRhYmxlGAEgASgJEj8KB2NvbHVtbnMYAiADKAsyLi53cml0LnJlc291cmNlLnYxLkNsYXNzaWZpZWRUYWJsZS5Db2x1bW5zRW50cnkaLgoMQ29sdW1uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEixgEKBExvY2sSDAoEbmFtZRgBIAEoCRIsCgZ0YXJnZXQYAiABKAsyHC53cml0LnJlc291cmNlLnYxLkxvY2tUYXJnZXQSDgoGcmVhc29uGAMgASgJEi4KCmV4cGlyZXNfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCmNyZWF0ZWRfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhIKCmNyZWF0ZWRfYnkYBiABKAkiYwoKTG9ja1RhcmdldBITCglzcGlmZmVfaWQYASABKAlIABISCghhZ2VudF9pZBgCIAEoCUgAEg8KBWdyYW50GAMgASgJSAASEQoHYmFja2VuZBgEIAEoCUgAQggKBnRhcmdldCpPCgdPblN0YWxlEhgKFE9OX1NUQUxFX1VOU1BFQ0lGSUVEEAASEwoPT05fU1RBTEVfU1RSSUNUEAESFQoRT05fU1RBTEVfU1RBTkRBUkQQAioyCgZMYXlvdXQSFgoSTEFZT1VUX1VOU1BFQ0lGSUVEEAASEAoMTEFZT1VUX0ZST05UEAEqaQoETWFzaxIUChBNQVNLX1VOU1BFQ0lGSUVEEAASDQoJTUFTS19GVUxMEAESDgoKTUFTS19MQVNUNBACEg4KCk1BU0tfRU1BSUwQAxINCglNQVNLX05VTEwQBBINCglNQVNLX1lFQVIQBWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("Ch93cml0L3Jlc291cmNlL3YxL3Jlc291cmNlLnByb3RvEhB3cml0LnJlc291cmNlLnYxIskCCghSZXNvdXJjZRIMCgRuYW1lGAEgASgJEhIKCmdlbmVyYXRpb24YAiABKAQSLgoKdXBkYXRlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoHYmFja2VuZBgKIAEoCzIZLndyaXQucmVzb3VyY2UudjEuQmFja2VuZEgAEigKBWdyYW50GAsgASgLMhcud3JpdC5yZXNvdXJjZS52MS5HcmFudEgAEjUKDGNvbHVtbl9jbGFzcxgMIAEoCzIdLndyaXQucmVzb3VyY2UudjEuQ29sdW1uQ2xhc3NIABIsCgdjb2x1bW5zGA0gASgLMhkud3JpdC5yZXNvdXJjZS52MS5Db2x1bW5zSAASJgoEbG9jaxgOIAEoCzIWLndyaXQucmVzb3VyY2UudjEuTG9ja0gAQgYKBGJvZHkixQEKB0JhY2tlbmQSDAoEbmFtZRgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRIrCghvbl9zdGFsZRgDIAEoDjIZLndyaXQucmVzb3VyY2UudjEuT25TdGFsZRI1Cghwb3N0Z3JlcxgKIAEoCzIhLndyaXQucmVzb3VyY2UudjEuUG9zdGdyZXNCYWNrZW5kSAASKwoDc3NoGAsgASgLMhwud3JpdC5yZXNvdXJjZS52MS5Tc2hCYWNrZW5kSABCBgoEdHlwZSLFAQoPUG9zdGdyZXNCYWNrZW5kEgwKBGhvc3QYASABKAkSDAoEcG9ydBgCIAEoDRIQCghkYXRhYmFzZRgDIAEoCRIoCgZsYXlvdXQYBCABKA4yGC53cml0LnJlc291cmNlLnYxLkxheW91dBISCgpsb2dpbl91c2VyGAUgASgJEhsKE2xvZ2luX3Bhc3N3b3JkX2ZpbGUYBiABKAkSKQoDdGxzGAcgASgLMhwud3JpdC5yZXNvdXJjZS52MS5CYWNrZW5kVGxzIqQBCgpTc2hCYWNrZW5kEgwKBGhvc3QYASABKAkSDAoEcG9ydBgCIAEoDRIRCglob3N0X2tleXMYAyADKAwSOAoGbG9naW5zGAQgAygLMigud3JpdC5yZXNvdXJjZS52MS5Tc2hCYWNrZW5kLkxvZ2luc0VudHJ5Gi0KC0xvZ2luc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiMgoKQmFja2VuZFRscxIPCgdjYV9maWxlGAEgASgJEhMKC3NlcnZlcl9uYW1lGAIgASgJIqYCCgVHcmFudBIMCgRuYW1lGAEgASgJEhAKCGlkZW50aXR5GAIgASgJEg8KB2JhY2tlbmQYAyABKAkSDQoFb3duZXIYBCABKAkSDwoHcHVycG9zZRgFIAEoCRIuCgpleHBpcmVzX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIwCgdzZXNzaW9uGAcgASgLMh8ud3JpdC5yZXNvdXJjZS52MS5TZXNzaW9uTGltaXRzEjQKCHBvc3RncmVzGAogASgLMiAud3JpdC5yZXNvdXJjZS52MS5Qb3N0Z3Jlc1JpZ2h0c0gAEioKA3NzaBgLIAEoCzIbLndyaXQucmVzb3VyY2UudjEuU3NoUmlnaHRzSABCCAoGcmlnaHRzIlwKDVNlc3Npb25MaW1pdHMSKgoHbWF4aW11bRgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIRCglyZW5ld2FibGUYAiABKAgSDAoEcm93cxgDIAEoBCKNAQoOUG9zdGdyZXNSaWdodHMSDgoGc2VsZWN0GAEgAygJEg4KBmluc2VydBgCIAMoCRIOCgZ1cGRhdGUYAyADKAkSDgoGZGVsZXRlGAQgAygJEhIKCnN0YXRlbWVudHMYBSADKAkSEgoKZ3JvdXBfcm9sZRgGIAEoCRITCgt2aWV3X3NjaGVtYRgHIAEoCSJYCglTc2hSaWdodHMSDgoGbG9naW5zGAEgAygJEg0KBXNoZWxsGAIgASgIEgwKBGV4ZWMYAyABKAgSEAoIY29tbWFuZHMYBCADKAkSDAoEc2Z0cBgFIAEoCCJBCgtDb2x1bW5DbGFzcxIMCgRuYW1lGAEgASgJEiQKBG1hc2sYAiABKA4yFi53cml0LnJlc291cmNlLnYxLk1hc2siWwoHQ29sdW1ucxIMCgRuYW1lGAEgASgJEg8KB2JhY2tlbmQYAiABKAkSMQoGdGFibGVzGAMgAygLMiEud3JpdC5yZXNvdXJjZS52MS5DbGFzc2lmaWVkVGFibGUikQEKD0NsYXNzaWZpZWRUYWJsZRINCgV0YWJsZRgBIAEoCRI/Cgdjb2x1bW5zGAIgAygLMi4ud3JpdC5yZXNvdXJjZS52MS5DbGFzc2lmaWVkVGFibGUuQ29sdW1uc0VudHJ5Gi4KDENvbHVtbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIsYBCgRMb2NrEgwKBG5hbWUYASABKAkSLAoGdGFyZ2V0GAIgASgLMhwud3JpdC5yZXNvdXJjZS52MS5Mb2NrVGFyZ2V0Eg4KBnJlYXNvbhgDIAEoCRIuCgpleHBpcmVzX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpjcmVhdGVkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBISCgpjcmVhdGVkX2J5GAYgASgJImMKCkxvY2tUYXJnZXQSEwoJc3BpZmZlX2lkGAEgASgJSAASEgoIYWdlbnRfaWQYAiABKAlIABIPCgVncmFudBgDIAEoCUgAEhEKB2JhY2tlbmQYBCABKAlIAEIICgZ0YXJnZXQqTwoHT25TdGFsZRIYChRPTl9TVEFMRV9VTlNQRUNJRklFRBAAEhMKD09OX1NUQUxFX1NUUklDVBABEhUKEU9OX1NUQUxFX1NUQU5EQVJEEAIqMgoGTGF5b3V0EhYKEkxBWU9VVF9VTlNQRUNJRklFRBAAEhAKDExBWU9VVF9GUk9OVBABKmkKBE1hc2sSFAoQTUFTS19VTlNQRUNJRklFRBAAEg0KCU1BU0tfRlVMTBABEg4KCk1BU0tfTEFTVDQQAhIOCgpNQVNLX0VNQUlMEAMSDQoJTUFTS19OVUxMEAQSDQoJTUFTS19ZRUFSEAViBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * Something declared by `writ apply`; (kind, name) is its key.
@@ -110,6 +110,12 @@ export type Backend = Message<"writ.resource.v1.Backend"> & {
      */
     value: PostgresBackend;
     case: "postgres";
+  } | {
+    /**
+     * @generated from field: writ.resource.v1.SshBackend ssh = 11;
+     */
+    value: SshBackend;
+    case: "ssh";
   } | { case: undefined; value?: undefined };
 };
 
@@ -174,6 +180,45 @@ export const PostgresBackendSchema: GenMessage<PostgresBackend> = /*@__PURE__*/
   messageDesc(file_writ_resource_v1_resource, 2);
 
 /**
+ * An OpenSSH server that trusts the trust domain's gateway authority.
+ *
+ * @generated from message writ.resource.v1.SshBackend
+ */
+export type SshBackend = Message<"writ.resource.v1.SshBackend"> & {
+  /**
+   * @generated from field: string host = 1;
+   */
+  host: string;
+
+  /**
+   * @generated from field: uint32 port = 2;
+   */
+  port: number;
+
+  /**
+   * Public keys (RFC 4253 6.6) that the target may prove itself by. None: it must show a host
+   * certificate of the trust domain whose principals name this backend.
+   *
+   * @generated from field: repeated bytes host_keys = 3;
+   */
+  hostKeys: Uint8Array[];
+
+  /**
+   * Login, as clients say it, to account on the target.
+   *
+   * @generated from field: map<string, string> logins = 4;
+   */
+  logins: { [key: string]: string };
+};
+
+/**
+ * Describes the message writ.resource.v1.SshBackend.
+ * Use `create(SshBackendSchema)` to create a new message.
+ */
+export const SshBackendSchema: GenMessage<SshBackend> = /*@__PURE__*/
+  messageDesc(file_writ_resource_v1_resource, 3);
+
+/**
  * @generated from message writ.resource.v1.BackendTls
  */
 export type BackendTls = Message<"writ.resource.v1.BackendTls"> & {
@@ -195,7 +240,7 @@ export type BackendTls = Message<"writ.resource.v1.BackendTls"> & {
  * Use `create(BackendTlsSchema)` to create a new message.
  */
 export const BackendTlsSchema: GenMessage<BackendTls> = /*@__PURE__*/
-  messageDesc(file_writ_resource_v1_resource, 3);
+  messageDesc(file_writ_resource_v1_resource, 4);
 
 /**
  * One identity's right to one backend, until it expires.
@@ -249,6 +294,12 @@ export type Grant = Message<"writ.resource.v1.Grant"> & {
      */
     value: PostgresRights;
     case: "postgres";
+  } | {
+    /**
+     * @generated from field: writ.resource.v1.SshRights ssh = 11;
+     */
+    value: SshRights;
+    case: "ssh";
   } | { case: undefined; value?: undefined };
 };
 
@@ -257,7 +308,7 @@ export type Grant = Message<"writ.resource.v1.Grant"> & {
  * Use `create(GrantSchema)` to create a new message.
  */
 export const GrantSchema: GenMessage<Grant> = /*@__PURE__*/
-  messageDesc(file_writ_resource_v1_resource, 4);
+  messageDesc(file_writ_resource_v1_resource, 5);
 
 /**
  * @generated from message writ.resource.v1.SessionLimits
@@ -286,7 +337,7 @@ export type SessionLimits = Message<"writ.resource.v1.SessionLimits"> & {
  * Use `create(SessionLimitsSchema)` to create a new message.
  */
 export const SessionLimitsSchema: GenMessage<SessionLimits> = /*@__PURE__*/
-  messageDesc(file_writ_resource_v1_resource, 5);
+  messageDesc(file_writ_resource_v1_resource, 6);
 
 /**
  * @generated from message writ.resource.v1.PostgresRights
@@ -341,7 +392,52 @@ export type PostgresRights = Message<"writ.resource.v1.PostgresRights"> & {
  * Use `create(PostgresRightsSchema)` to create a new message.
  */
 export const PostgresRightsSchema: GenMessage<PostgresRights> = /*@__PURE__*/
-  messageDesc(file_writ_resource_v1_resource, 6);
+  messageDesc(file_writ_resource_v1_resource, 7);
+
+/**
+ * What a session may open on a target. Nothing else can be opened by anyone.
+ *
+ * @generated from message writ.resource.v1.SshRights
+ */
+export type SshRights = Message<"writ.resource.v1.SshRights"> & {
+  /**
+   * @generated from field: repeated string logins = 1;
+   */
+  logins: string[];
+
+  /**
+   * @generated from field: bool shell = 2;
+   */
+  shell: boolean;
+
+  /**
+   * Any command line.
+   *
+   * @generated from field: bool exec = 3;
+   */
+  exec: boolean;
+
+  /**
+   * Where exec is false: these command lines, byte by byte.
+   *
+   * @generated from field: repeated string commands = 4;
+   */
+  commands: string[];
+
+  /**
+   * The sftp subsystem, and scp.
+   *
+   * @generated from field: bool sftp = 5;
+   */
+  sftp: boolean;
+};
+
+/**
+ * Describes the message writ.resource.v1.SshRights.
+ * Use `create(SshRightsSchema)` to create a new message.
+ */
+export const SshRightsSchema: GenMessage<SshRights> = /*@__PURE__*/
+  messageDesc(file_writ_resource_v1_resource, 8);
 
 /**
  * @generated from message writ.resource.v1.ColumnClass
@@ -363,7 +459,7 @@ export type ColumnClass = Message<"writ.resource.v1.ColumnClass"> & {
  * Use `create(ColumnClassSchema)` to create a new message.
  */
 export const ColumnClassSchema: GenMessage<ColumnClass> = /*@__PURE__*/
-  messageDesc(file_writ_resource_v1_resource, 7);
+  messageDesc(file_writ_resource_v1_resource, 9);
 
 /**
  * Which columns of a backend belong to which class.
@@ -392,7 +488,7 @@ export type Columns = Message<"writ.resource.v1.Columns"> & {
  * Use `create(ColumnsSchema)` to create a new message.
  */
 export const ColumnsSchema: GenMessage<Columns> = /*@__PURE__*/
-  messageDesc(file_writ_resource_v1_resource, 8);
+  messageDesc(file_writ_resource_v1_resource, 10);
 
 /**
  * @generated from message writ.resource.v1.ClassifiedTable
@@ -418,7 +514,7 @@ export type ClassifiedTable = Message<"writ.resource.v1.ClassifiedTable"> & {
  * Use `create(ClassifiedTableSchema)` to create a new message.
  */
 export const ClassifiedTableSchema: GenMessage<ClassifiedTable> = /*@__PURE__*/
-  messageDesc(file_writ_resource_v1_resource, 9);
+  messageDesc(file_writ_resource_v1_resource, 11);
 
 /**
  * Bars what it matches from SVIDs and sessions, and ends live ones, while it stands.
@@ -466,7 +562,7 @@ export type Lock = Message<"writ.resource.v1.Lock"> & {
  * Use `create(LockSchema)` to create a new message.
  */
 export const LockSchema: GenMessage<Lock> = /*@__PURE__*/
-  messageDesc(file_writ_resource_v1_resource, 10);
+  messageDesc(file_writ_resource_v1_resource, 12);
 
 /**
  * @generated from message writ.resource.v1.LockTarget
@@ -507,7 +603,7 @@ export type LockTarget = Message<"writ.resource.v1.LockTarget"> & {
  * Use `create(LockTargetSchema)` to create a new message.
  */
 export const LockTargetSchema: GenMessage<LockTarget> = /*@__PURE__*/
-  messageDesc(file_writ_resource_v1_resource, 11);
+  messageDesc(file_writ_resource_v1_resource, 13);
 
 /**
  * What a gateway does that hears nothing of its server (threats S6).
