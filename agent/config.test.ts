@@ -16,6 +16,7 @@ describe('agentConfigSchema', () => {
     assert.deepEqual(config.server, { host: '127.0.0.1', port: 8081 });
     assert.equal(config.log.level, 'info');
     assert.equal(config.join_string_file, undefined);
+    assert.equal(config.ssh_agent, undefined);
   });
 
   for (const [path, value] of [
@@ -23,6 +24,7 @@ describe('agentConfigSchema', () => {
     ['state_dir', 'relative'],
     ['server', 'no-port'],
     ['join_string_file', 7],
+    ['ssh_agent', 'run/ssh-agent.sock'],
     ['log', { level: 'loud' }],
     ['log', { levle: 'info' }],
     ['unknown', true],

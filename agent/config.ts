@@ -12,6 +12,8 @@ export const agentConfigSchema = v.strictObject({
   join_string_file: v.optional(absolutePath),
   /** Path of the Workload API's socket, for everybody. */
   workload_api: absolutePath,
+  /** Path of the ssh-agent's socket, for everybody; without it there is none. */
+  ssh_agent: v.optional(absolutePath),
   health: hostPort,
   log: logSection,
 });

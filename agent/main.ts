@@ -11,6 +11,7 @@ import { serveHealth } from '../runtime/http-endpoint.ts';
 import type { Logger } from '../runtime/log.ts';
 import { MetricsRegistry } from '../runtime/metrics.ts';
 import { Watched } from '../runtime/watched.ts';
+import { listenSshAgent } from './api/ssh-agent-endpoint.ts';
 import { listenWorkloadApi } from './api/workload-endpoint.ts';
 import { agentDenial } from './attestation/agent-denial.ts';
 import { AgentState } from './attestation/agent-state.ts';
@@ -21,6 +22,8 @@ import { type AgentMetrics, agentMetrics } from './metrics.ts';
 import { workloadAttestors } from './plugins/catalog.ts';
 import { runTogether } from './run-together.ts';
 import { ServerLink } from './server-link.ts';
+import { SshCertificateCache } from './ssh/certificate-cache.ts';
+import { SshServer } from './ssh/server-calls.ts';
 import { SvidCache } from './svid/cache.ts';
 import { Issuer } from './svid/issue.ts';
 import { JwtCache } from './svid/jwt-cache.ts';
@@ -126,13 +129,7 @@ async function serve(
       metrics.entries.set(entries);
     },
   });
-  const endpoint = await listenWorkloadApi({
-    ...{ path: config.workload_api, attestors: workloadAttestors({ clock }), log },
-    ...{ cache, jwts, clock },
-    onCall: (outcome) => metrics.workloadCalls.inc(outcome),
-    onRefused: () => metrics.connectionsRefused.inc({ listener: 'workload' }),
-  });
-  closers.defer(async () => await endpoint[Symbol.asyncDispose]());
+  await openDoors(context, { cache, jwts, link, signal, closers });
 
   await runTogether(signal, [
     async (stop) => {
@@ -160,6 +157,44 @@ async function serve(
       }
     },
   ]);
+}
+
+interface DoorParts {
+  readonly cache: SvidCache;
+  readonly jwts: JwtCache;
+  readonly link: ServerLink;
+  readonly signal: AbortSignal;
+  readonly closers: Closers;
+}
+
+/** Lets workloads in: the Workload API's socket and, if there is to be one, the ssh-agent's. */
+async function openDoors(
+  { config, metrics, clock, log }: Context,
+  { cache, jwts, link, signal, closers }: DoorParts,
+): Promise<void> {
+  const attestors = workloadAttestors({ clock });
+  const ssh = new SshServer({
+    ...{ link, trustDomain: config.trust_domain, clock, signal },
+    onIssued: () => metrics.svidsIssued.inc({ kind: 'ssh' }),
+  });
+  const workloads = await listenWorkloadApi({
+    ...{ path: config.workload_api, attestors, log, cache, jwts, clock, ssh },
+    sshAgent: config.ssh_agent,
+    onCall: (outcome) => metrics.workloadCalls.inc(outcome),
+    onRefused: () => metrics.connectionsRefused.inc({ listener: 'workload' }),
+  });
+  closers.defer(async () => await workloads[Symbol.asyncDispose]());
+  if (config.ssh_agent === undefined) return;
+  const certificates = new SshCertificateCache({
+    sign: (entry, publicKey) => ssh.sign(entry, publicKey),
+    clock,
+  });
+  const sshAgent = await listenSshAgent({
+    ...{ path: config.ssh_agent, attestors, log, cache, certificates, clock },
+    onRequest: (outcome) => metrics.sshAgentRequests.inc(outcome),
+    onRefused: () => metrics.connectionsRefused.inc({ listener: 'ssh_agent' }),
+  });
+  closers.defer(async () => await sshAgent[Symbol.asyncDispose]());
 }
 
 /** Tells the server that the agent has started; SPIRE shows it beside the agent. */

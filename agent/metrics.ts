@@ -5,7 +5,7 @@ export function agentMetrics(registry: MetricsRegistry) {
   return {
     svidsIssued: registry.counter(
       'writ_agent_svids_issued_total',
-      'SVIDs that the server issued for workloads of this agent',
+      'What the server issued for workloads of this agent, by kind: x509, jwt, ssh',
       ['kind'],
     ),
     syncs: registry.counter(
@@ -20,13 +20,18 @@ export function agentMetrics(registry: MetricsRegistry) {
     ),
     connectionsRefused: registry.counter(
       'writ_agent_connections_refused_total',
-      'Connections that ended before any call, by listener: workload, health',
+      'Connections that ended before any call, by listener: workload, ssh_agent, health',
       ['listener'],
     ),
     workloadCalls: registry.counter(
       'writ_agent_workload_calls_total',
-      'Calls of the Workload API that have ended, by method and gRPC status',
+      'Calls on the Workload API socket that have ended, by method and gRPC status',
       ['method', 'code'],
+    ),
+    sshAgentRequests: registry.counter(
+      'writ_agent_ssh_agent_requests_total',
+      'Requests to the ssh-agent socket, by kind and outcome: ok, refused',
+      ['request', 'outcome'],
     ),
   };
 }

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Closers } from './closers.ts';
-import { openPidfd, peerCredentials } from './peer-credentials.ts';
+import { holdProcess, openPidfd, peerCredentials } from './peer-credentials.ts';
 
 describe('peerCredentials', () => {
   let closers: Closers;
@@ -106,6 +106,27 @@ describe('peerCredentials', () => {
     const [socket] = (await once(tcp, 'connection')) as [net.Socket];
     assert.throws(() => peerCredentials(socket), { code: 'ATTESTATION_DENIED' });
     for (const end of [client, socket, tcp]) 'destroy' in end ? end.destroy() : end.close();
+  });
+});
+
+describe('holdProcess', () => {
+  it('tells when the process has exited, and counts it as gone once closed', async () => {
+    const child = spawn('sleep', ['60']);
+    await once(child, 'spawn');
+    assert.ok(child.pid);
+    const [watched, letGo] = [holdProcess(child.pid), holdProcess(child.pid)];
+    assert.deepEqual([watched.pid, watched.alive(), letGo.alive()], [child.pid, true, true]);
+    letGo.close();
+    letGo.close();
+    assert.deepEqual([watched.alive(), letGo.alive()], [true, false]);
+    child.kill('SIGKILL');
+    await once(child, 'exit');
+    assert.equal(watched.alive(), false);
+    watched.close();
+  });
+
+  it('refuses a pid that is nobody', () => {
+    assert.throws(() => holdProcess(2 ** 22 + 1), { code: 'ATTESTATION_DENIED' });
   });
 });
 

@@ -12,15 +12,19 @@ import type net from 'node:net';
 import koffi from 'koffi';
 import { Fault } from './fault.ts';
 
-/** The process that opened a connection. */
-export interface Peer {
+/** One process, whoever has its pid later. */
+export interface HeldProcess {
   readonly pid: number;
-  readonly uid: number;
-  readonly gid: number;
   /** Whether that very process still runs; false after `close`. */
   alive(): boolean;
-  /** Lets go of the process; to be called when its connection closes. */
+  /** Lets go of the process. */
   close(): void;
+}
+
+/** The process that opened a connection; to be let go of when that closes. */
+export interface Peer extends HeldProcess {
+  readonly uid: number;
+  readonly gid: number;
 }
 
 const SOL_SOCKET = 1;
@@ -47,11 +51,22 @@ const syscall = libc.func('long syscall(long number, ...)');
 export function peerCredentials(socket: net.Socket): Peer {
   const fd = descriptorOf(socket);
   const { pid, uid, gid } = credentialsOf(fd);
-  let pidfd = peerPidfd(fd) ?? openPidfd(pid);
+  return { ...held(pid, peerPidfd(fd) ?? openPidfd(pid)), uid, gid };
+}
+
+/**
+ * The process that has this pid now. What was known of the pid before is to be looked at again
+ * afterwards: it may have been another process's.
+ * @throws Fault ATTESTATION_DENIED if there is no such process
+ */
+export function holdProcess(pid: number): HeldProcess {
+  return held(pid, openPidfd(pid));
+}
+
+function held(pid: number, opened: number): HeldProcess {
+  let pidfd = opened;
   return {
     pid,
-    uid,
-    gid,
     alive: () => pidfd >= 0 && isRunning(pidfd),
     close: () => {
       if (pidfd >= 0) closeSync(pidfd);

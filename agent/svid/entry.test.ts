@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { create, type Message, type MessageInitShape } from '@bufbuild/protobuf';
 import { parseTrustDomain } from '../../identity/spiffe-id.ts';
 import { EntrySchema } from '../../proto/gen/spire/api/types/entry_pb.ts';
-import { entryMatches, parseEntry, withoutRepeatedHints } from './entry.ts';
+import { entryMatches, namesProgram, parseEntry, withoutRepeatedHints } from './entry.ts';
 
 const td = parseTrustDomain('example.org');
 type EntryInit = Exclude<MessageInitShape<typeof EntrySchema>, Message>;
@@ -52,6 +52,21 @@ describe('entryMatches', () => {
     assert.equal(entryMatches(entry, new Set(['unix:uid:1', 'unix:path:/bin/cat', 'x:y'])), true);
     assert.equal(entryMatches(entry, new Set(['unix:uid:1'])), false);
     assert.equal(entryMatches(entry, new Set()), false);
+  });
+});
+
+describe('namesProgram', () => {
+  it('is true of a path or a hash among the selectors, and of nothing that looks like one', () => {
+    const names = (...selectors: { type: string; value: string }[]) => {
+      const entry = parse({ selectors });
+      assert.ok(entry);
+      return namesProgram(entry);
+    };
+    const uid = { type: 'unix', value: 'uid:5' };
+    assert.ok(names(uid, { type: 'unix', value: 'path:/opt/deploy' }));
+    assert.ok(names({ type: 'unix', value: 'sha256:ab' }, uid));
+    assert.ok(!names(uid, { type: 'other', value: 'unix:path:/opt/deploy' }));
+    assert.ok(!names(uid, { type: 'unix', value: 'paths:/opt/deploy' }));
   });
 });
 

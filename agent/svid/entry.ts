@@ -57,6 +57,11 @@ export function entryMatches(entry: AgentEntry, held: ReadonlySet<string>): bool
   return entry.selectors.every((selector) => held.has(selector));
 }
 
+/** Whether the entry says which program a workload runs. */
+export function namesProgram({ selectors }: AgentEntry): boolean {
+  return selectors.some((selector) => /^unix:(?:path|sha256):/.test(selector));
+}
+
 /**
  * Of entries with the same hint only the oldest is kept, the lower id where they are equally old.
  * Source: SPIFFE Workload API 5.2.1: a hint is unique within a response.

@@ -1,5 +1,12 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { chmod, copyFile, mkdtemp, rm, truncate } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { systemClock } from '../../../runtime/clock.ts';
+import { skipWithout } from '../../../test/fixtures/programs.ts';
 import { parseStatus, unixWorkloadAttestor } from './unix.ts';
 
 const status = (name: string) =>
@@ -48,5 +55,32 @@ describe('unixWorkloadAttestor', () => {
     await assert.rejects(attestor.attest({ pid: 2 ** 30, uid, gid }), {
       code: 'ATTESTATION_DENIED',
     });
+  });
+
+  it('refuses a process that executes a set-user-ID program while it is looked at', async function () {
+    if (process.getuid?.() !== 0) skipWithout(this, 'root, whom a set-user-ID program can be of');
+    const directory = await mkdtemp(join(tmpdir(), 'writ-unix-'));
+    const nobody = { uid: 65_534, gid: 65_534 };
+    const trusted = join(directory, 'trusted');
+    // So large that to hash it takes longer than to execute another.
+    const large = join(directory, 'large');
+    await chmod(directory, 0o755);
+    await copyFile('/usr/bin/timeout', trusted);
+    await chmod(trusted, 0o4755);
+    await copyFile('/bin/sh', large);
+    await truncate(large, 300_000_000);
+    const child = spawn(large, ['-c', `read line; exec ${trusted} 60 sleep 60`], nobody);
+    try {
+      await once(child, 'spawn');
+      assert.ok(child.pid);
+      const attested = attestor.attest({ pid: child.pid, ...nobody });
+      await sleep(30);
+      child.stdin.write('now\n');
+      await assert.rejects(attested, { code: 'ATTESTATION_DENIED', message: /changed its user/ });
+    } finally {
+      child.kill('SIGTERM');
+      await once(child, 'exit');
+      await rm(directory, { recursive: true });
+    }
   });
 });

@@ -5,6 +5,7 @@
 import { readFile } from 'node:fs/promises';
 import type { Clock } from '../../../runtime/clock.ts';
 import { Fault } from '../../../runtime/fault.ts';
+import { statusNumbers } from '../../workload/process-status.ts';
 import { AccountNames } from './unix-accounts.ts';
 import { Executables } from './unix-executable.ts';
 import type { ConnectedProcess, WorkloadAttestor } from './workload-attestor.ts';
@@ -23,11 +24,10 @@ export function unixWorkloadAttestor(options: UnixAttestorOptions): WorkloadAtte
 
   async function attest(connected: ConnectedProcess): Promise<readonly string[]> {
     const { pid } = connected;
-    const { uid, gid, supplementary } = await credentialsOf(pid);
-    // Anyone can connect, hand the socket to a child, and then execute a set-user-ID program.
-    if (uid !== connected.uid || gid !== connected.gid)
-      throw new Fault('ATTESTATION_DENIED', 'the calling process has changed its user or group');
+    const { uid, gid, supplementary } = await unchangedCredentials(connected);
     const { path, sha256 } = await executables.of(pid);
+    // The program may have been executed since they were read, and be a set-user-ID one.
+    await unchangedCredentials(connected);
     const values = [`uid:${uid}`, `gid:${gid}`];
     pushKnown(values, 'user', await users.nameOf(uid));
     pushKnown(values, 'group', await groups.nameOf(gid));
@@ -53,6 +53,13 @@ interface Credentials {
   readonly supplementary: readonly number[];
 }
 
+/** Anyone can connect, hand the socket to a child, and then execute a set-user-ID program. */
+async function unchangedCredentials({ pid, uid, gid }: ConnectedProcess): Promise<Credentials> {
+  const credentials = await credentialsOf(pid);
+  if (credentials.uid === uid && credentials.gid === gid) return credentials;
+  throw new Fault('ATTESTATION_DENIED', 'the calling process has changed its user or group');
+}
+
 async function credentialsOf(pid: number): Promise<Credentials> {
   try {
     return parseStatus(await readFile(`/proc/${pid}/status`, 'latin1'));
@@ -61,27 +68,10 @@ async function credentialsOf(pid: number): Promise<Credentials> {
   }
 }
 
-/**
- * Effective ids and supplementary groups in the text of /proc/PID/status.
- *
- * The process chooses its `Name`, and the kernel escapes only line feeds in it: a name of
- * `\rUid:\t0\t0` must not pass for a line, so lines end at a line feed and at nothing else.
- * Source: proc_pid_status(5).
- */
+/** Effective ids and supplementary groups in the text of /proc/PID/status. */
 export function parseStatus(text: string): Credentials {
-  const lines = text.split('\n');
-  const uid = numbersOf(lines, 'Uid:')[1];
-  const gid = numbersOf(lines, 'Gid:')[1];
+  const uid = statusNumbers(text, 'Uid:')[1];
+  const gid = statusNumbers(text, 'Gid:')[1];
   if (uid === undefined || gid === undefined) throw new Error('no Uid or Gid in /proc/PID/status');
-  return { uid, gid, supplementary: numbersOf(lines, 'Groups:') };
-}
-
-function numbersOf(lines: readonly string[], field: string): number[] {
-  const line = lines.find((one) => one.startsWith(field)) ?? '';
-  const words = line
-    .slice(field.length)
-    .split(/[\t ]+/)
-    .filter((word) => word !== '');
-  if (words.every((word) => /^\d{1,10}$/.test(word))) return words.map(Number);
-  throw new Error(`${field} in /proc/PID/status is not a list of numbers`);
+  return { uid, gid, supplementary: statusNumbers(text, 'Groups:') };
 }

@@ -1,0 +1,112 @@
+/**
+ * The ssh-agent socket: each client is offered certificates of the identities that it, or the program
+ * that started it, has (threats S14). Keys are never given out.
+ */
+import { once } from 'node:events';
+import type net from 'node:net';
+import { AgentFrames } from '../../identity/ssh/agent-protocol.ts';
+import type { Clock } from '../../runtime/clock.ts';
+import { Fault } from '../../runtime/fault.ts';
+import type { SshCertificateCache } from '../ssh/certificate-cache.ts';
+import { type SshIdentitiesOptions, sshIdentities } from '../workload/ssh-identities.ts';
+import { listenLocal } from './listen-local.ts';
+import { SshAgentConnection, type SshAgentConnectionOptions } from './ssh-agent-connection.ts';
+
+/** Each may hold half a megabyte of a message for as long as that may take. */
+const CONNECTIONS_PER_USER = 256;
+/** For a message, from its first byte to its last. */
+const MESSAGE_MS = 10_000;
+const LENGTH_BYTES = 4;
+
+export interface SshAgentEndpointOptions extends SshIdentitiesOptions {
+  /** Of the socket, at most 107 bytes. */
+  readonly path: string;
+  readonly certificates: SshCertificateCache;
+  readonly clock: Clock;
+  onRequest: SshAgentConnectionOptions['onRequest'];
+  /** A connection that ended without a request, that broke the protocol or was turned away. */
+  onRefused(): void;
+}
+
+/** @throws Fault `STATE_UNUSABLE` if the socket cannot be made */
+export async function listenSshAgent(options: SshAgentEndpointOptions): Promise<AsyncDisposable> {
+  const { path, certificates, clock, log, onRequest, onRefused } = options;
+  return await listenLocal({
+    ...{ path, log, connectionsPerUser: CONNECTIONS_PER_USER, onRefused },
+    onConnection: (socket, peer) => {
+      const ofPeer = log.child({ peer_uid: peer.uid, peer_pid: peer.pid });
+      const identities = () => sshIdentities(peer, options);
+      const parts = { identities, certificates, clock, onRequest, log: ofPeer };
+      void serve(socket, new SshAgentConnection(parts), { clock, log: ofPeer, onRefused });
+    },
+  });
+}
+
+/** Until the client goes or breaks the protocol; never rejects. */
+async function serve(
+  socket: net.Socket,
+  connection: SshAgentConnection,
+  { clock, log, onRefused }: Pick<SshAgentEndpointOptions, 'clock' | 'log' | 'onRefused'>,
+): Promise<void> {
+  const late = new Fault('PROTOCOL_VIOLATION', 'a message took too long');
+  const deadline = new MessageDeadline(clock, () => socket.destroy(late));
+  const closed = new AbortController();
+  socket.once('close', () => closed.abort());
+  let answered = 0;
+  try {
+    for await (const message of messages(socket, deadline)) {
+      const isTaken = socket.write(await connection.answer(message));
+      answered += 1;
+      if (!isTaken) await once(socket, 'drain', { signal: closed.signal });
+    }
+    if (answered === 0) onRefused();
+  } catch (error) {
+    // What is no Fault is a client that went without a word.
+    if (answered === 0 || error instanceof Fault) onRefused();
+    log.debug({ err: error }, 'ssh-agent connection broken off');
+  } finally {
+    deadline.clear();
+    socket.destroy();
+  }
+}
+
+/** @throws Fault SSH_INVALID for what is no message */
+async function* messages(socket: net.Socket, deadline: MessageDeadline): AsyncGenerator<Buffer> {
+  const frames = new AgentFrames();
+  let begun = 0;
+  for await (const chunk of socket as AsyncIterable<Buffer>) {
+    const whole = frames.push(chunk);
+    begun += chunk.length;
+    for (const message of whole) {
+      deadline.clear();
+      begun -= LENGTH_BYTES + message.length;
+      yield message;
+    }
+    if (begun > 0) deadline.start();
+  }
+}
+
+/** Runs while a message has begun and not ended. */
+class MessageDeadline {
+  readonly #clock: Clock;
+  readonly #onLate: () => void;
+  #running: AbortController | undefined;
+
+  constructor(clock: Clock, onLate: () => void) {
+    this.#clock = clock;
+    this.#onLate = onLate;
+  }
+
+  /** Does nothing if it runs already. */
+  start(): void {
+    if (this.#running !== undefined) return;
+    const running = new AbortController();
+    this.#running = running;
+    this.#clock.wait(MESSAGE_MS, running.signal).then(this.#onLate, () => undefined);
+  }
+
+  clear(): void {
+    this.#running?.abort();
+    this.#running = undefined;
+  }
+}
