@@ -35,6 +35,14 @@ describe('loadGatewayConfig', () => {
     assert.equal(String(gatewayIdOf(config)), 'spiffe://example.org/writ/gateway/gw-1');
   });
 
+  it('takes a port for SSH, with one for PostgreSQL or without', async () => {
+    const ssh = { host: '127.0.0.1', port: 2222 };
+    const both = await load(MINIMAL.replace('  postgres:', '  ssh: 127.0.0.1:2222\n  postgres:'));
+    assert.deepEqual(both.listen, { ssh, postgres: { host: '127.0.0.1', port: 6432 } });
+    const alone = await load(MINIMAL.replace('postgres: 127.0.0.1:6432', 'ssh: 127.0.0.1:2222'));
+    assert.deepEqual(alone.listen, { ssh });
+  });
+
   it('takes another SPIFFE ID', async () => {
     const config = await load(`${MINIMAL}spiffe_id: spiffe://example.org/edge\n`);
     assert.equal(String(gatewayIdOf(config)), 'spiffe://example.org/edge');

@@ -21,7 +21,7 @@ describe('startCore', () => {
     const [request] = server.opened;
     assert.deepEqual(
       [request?.backend, request?.grant, request?.clientAddress, request?.clientChain[0]?.[2]],
-      ['orders-db', 'read', '192.0.2.7:4711', 3],
+      ['orders-db', '', '192.0.2.7:4711', 3],
     );
     const [closed] = server.closed;
     assert.deepEqual(

@@ -21,6 +21,8 @@ import { watchSessions } from './session/watch-sessions.ts';
 
 export interface CoreOptions {
   readonly version: string;
+  /** TCP ports that clients come to, by protocol. */
+  readonly ports: Readonly<Record<string, number>>;
   /** Exists, 0700. */
   readonly stateDir: string;
   readonly limits: SessionLimits;
@@ -35,6 +37,8 @@ export interface GatewayCore {
   readonly desk: SessionDesk;
   readonly snapshot: WatchedSource<GatewaySnapshot>;
   readonly audit: GatewayAudit;
+  /** The server, on the newest channel. */
+  readonly api: () => GatewayApi;
   /** Aborts when `stop` begins. */
   readonly signal: AbortSignal;
   /** `true`, or why no session can be opened. */
@@ -53,7 +57,7 @@ const READY_SILENCE_MS = 5000;
 
 /** @throws Fault STATE_UNUSABLE */
 export async function startCore(options: CoreOptions): Promise<GatewayCore> {
-  const { version, stateDir, api, clock, log, metrics } = options;
+  const { version, ports, stateDir, api, clock, log, metrics } = options;
   const keys = await loadGatewayKeys(stateDir);
   const spool = EventSpool.open({ directory: join(stateDir, 'events'), clock });
   const audit = new GatewayAudit(spool, { clock, log });
@@ -64,7 +68,7 @@ export async function startCore(options: CoreOptions): Promise<GatewayCore> {
   const directory = join(stateDir, 'recordings');
   const recordings = new Recordings({ directory, key: keys.recording, clock });
   const stream = new ServerStream({
-    ...{ version, api, heartbeats, snapshot, sessions: table },
+    ...{ version, ports, api, heartbeats, snapshot, sessions: table },
     ...{ spool, recordings, clock, log, metrics },
   });
   const stopping = new AbortController();
@@ -100,6 +104,7 @@ export async function startCore(options: CoreOptions): Promise<GatewayCore> {
     desk,
     snapshot,
     audit,
+    api,
     signal: stopping.signal,
     ready: () => readiness(snapshot.value, heartbeats),
     reconnect: () => stream.reconnect(),

@@ -184,6 +184,37 @@ describe('runGateway', () => {
     );
   });
 
+  it('speaks SSH on a port of its own, and audits who leaves it without a login', async () => {
+    const any = { host: '127.0.0.1', port: 0 };
+    const { at } = await start(configOf({ listen: { postgres: any, ssh: any } }));
+    await untilReady(at);
+    assert.deepEqual([...at.listeners.keys()], ['postgres', 'ssh']);
+    const { port = 0 } = at.listeners.get('ssh') ?? {};
+    const socket = net.connect(port, '127.0.0.1');
+    socket.on('error', () => {});
+    const [banner] = await once(socket, 'data');
+    assert.match(String(banner), /^SSH-2\.0-/);
+    socket.destroy();
+    await until(() => server.events.length === 1);
+    const [event] = server.events;
+    assert.deepEqual(
+      [event?.type, event?.reason, event?.attributes.port],
+      ['connection.refused', 'closed before the login ended', String(port)],
+    );
+  });
+
+  it('tells its server the ports that are configured', async () => {
+    const free = net.createServer();
+    await once(free.listen(0, '127.0.0.1'), 'listening');
+    const { port } = free.address() as net.AddressInfo;
+    await new Promise((resolve) => free.close(resolve));
+    const ssh = { host: '127.0.0.1', port };
+    const postgres = { host: '127.0.0.1', port: 0 };
+    const { at } = await start(configOf({ listen: { postgres, ssh } }));
+    await untilReady(at);
+    assert.deepEqual(server.hellos[0]?.ports, { ssh: port });
+  });
+
   it('does not start on a port that is taken, and leaves nothing open', async () => {
     const taken = net.createServer();
     await once(taken.listen(0, '127.0.0.1'), 'listening');

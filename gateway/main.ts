@@ -9,11 +9,14 @@ import type { Logger } from '../runtime/log.ts';
 import { makeDirectory } from '../runtime/make-directory.ts';
 import { MetricsRegistry } from '../runtime/metrics.ts';
 import { X509Source } from '../sdk/x509-source.ts';
+import type { DeniedRequest } from './access/gateway-audit.ts';
 import { ServerLink } from './access/server-link.ts';
 import { type GatewayConfig, gatewayIdOf, loadGatewayConfig } from './config.ts';
 import { type GatewayCore, startCore } from './core.ts';
-import { listen } from './listener/listen.ts';
+import { type Listening, listen } from './listener/listen.ts';
+import { listenTcp } from './listener/listen-tcp.ts';
 import { type GatewayMetrics, gatewayMetrics } from './metrics.ts';
+import type { BackendProtocol } from './plugins/backend/backend.ts';
 import { BACKEND_PROTOCOLS, type ProtocolName } from './plugins/catalog.ts';
 
 export { loadGatewayConfig };
@@ -92,6 +95,7 @@ async function startLinkedCore(
   const { sessions: total, sessions_per_identity: perIdentity } = config.limits;
   const core = await startCore({
     version: GATEWAY_VERSION,
+    ports: portsOf(config),
     stateDir: config.state_dir,
     limits: { total, perIdentity },
     api: () => link.api,
@@ -109,16 +113,16 @@ async function startLinkedCore(
   return core;
 }
 
-async function openPorts(
-  config: GatewayConfig,
-  { source, log, metrics, closers, core }: Parts & { readonly core: GatewayCore },
-): Promise<Map<string, HostPort>> {
-  const onRefused = (refusal: ConnectionRefusal) => {
-    const { address, port, reason } = refusal;
-    metrics.connectionsRefused.inc({ listener: 'backend' });
-    log.warn({ peer_addr: address, port, reason }, 'connection refused');
-    core.audit.connectionRefused(refusal);
-  };
+/** What the server tells clients to come to; a port that is chosen at the start is nobody's to know. */
+function portsOf(config: GatewayConfig): Record<string, number> {
+  const ports = Object.entries(config.listen).map(([name, at]) => [name, at?.port ?? 0] as const);
+  return Object.fromEntries(ports.filter(([, port]) => port !== 0));
+}
+
+type PortParts = Parts & { readonly core: GatewayCore };
+
+async function openPorts(config: GatewayConfig, parts: PortParts): Promise<Map<string, HostPort>> {
+  const { source, log, metrics, closers, core } = parts;
   const listeners = new Map<string, HostPort>();
   for (const [name, at] of Object.entries(config.listen)) {
     if (at === undefined) continue;
@@ -127,25 +131,46 @@ async function openPorts(
     await protocol.start({
       snapshot: core.snapshot,
       gatewayId: source.svid.value.id,
+      trustDomain: config.trust_domain,
+      api: core.api,
       log,
       clock: systemClock,
       metrics,
       signal: core.signal,
       stateDir: config.state_dir,
     });
-    const listening = await listen(protocol, at, {
-      svid: source.svid,
-      bundles: source.bundle,
-      desk: core.desk,
-      clock: systemClock,
-      log,
-      onRefused,
-    });
+    const listening = await openPort(protocol, at, parts);
     deferDisposal(closers, listening);
     listeners.set(name, listening.address);
     log.info({ protocol: name, address: formatHostPort(listening.address) }, 'listening');
   }
   return listeners;
+}
+
+function openPort(protocol: BackendProtocol, at: HostPort, parts: PortParts): Promise<Listening> {
+  const { source, log, metrics, core } = parts;
+  const options = {
+    desk: core.desk,
+    clock: systemClock,
+    log,
+    onRefused(refusal: ConnectionRefusal) {
+      const { address, port, reason } = refusal;
+      metrics.connectionsRefused.inc({ listener: 'backend' });
+      log.warn({ peer_addr: address, port, reason }, 'connection refused');
+      core.audit.connectionRefused(refusal);
+    },
+  };
+  if (protocol.transport === 'tls') {
+    return listen(protocol, at, { ...options, svid: source.svid, bundles: source.bundle });
+  }
+  const onDenied = (request: DeniedRequest, reason: string) => {
+    log.info(
+      { peer_addr: request.address, spiffe_id: String(request.peer.id), reason },
+      'login denied',
+    );
+    core.audit.sessionDenied(request, reason);
+  };
+  return listenTcp(protocol, at, { ...options, onDenied });
 }
 
 /** Waits for the gateway's own SVID; undefined if the gateway is to stop before there is one. */

@@ -41,6 +41,11 @@ export function gatewayMetrics(registry: MetricsRegistry) {
       'Statements by class and whether they were let through: allowed, denied.',
       ['backend', 'class', 'outcome'],
     ),
+    sshChannels: registry.counter(
+      'writ_gateway_ssh_channels_total',
+      'Channels that SSH clients asked for, by kind (shell, exec, sftp, scp, other) and outcome: allowed, denied.',
+      ['backend', 'kind', 'outcome'],
+    ),
     recordedBytes: registry.counter(
       'writ_gateway_recorded_bytes_total',
       'Bytes written to recordings.',

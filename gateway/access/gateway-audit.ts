@@ -52,7 +52,8 @@ export class GatewayAudit {
     const spiffeId = String(request.peer.id);
     const backend = printable(request.backend, NAME_CHARACTERS);
     const grant = printable(request.grant, NAME_CHARACTERS);
-    this.#count(`session ${spiffeId} ${backend} ${grant}`, {
+    const login = printable(request.login ?? '', NAME_CHARACTERS);
+    this.#count(`session ${spiffeId} ${backend} ${grant} ${login}`, {
       type: 'session.denied',
       outcome: Outcome.DENIED,
       actor: { kind: 'workload', spiffeId, address: request.address },
@@ -61,15 +62,16 @@ export class GatewayAudit {
       backend,
       grant,
       reason,
+      ...(login === '' ? {} : { attributes: { login } }),
     });
   }
 
   /** @param rule names what refused it; no text of the client's */
-  statementDenied(session: AuditedSession, rule: string): void {
+  ruleDenied(session: AuditedSession, what: 'statement' | 'channel', rule: string): void {
     const reason = printable(rule, REASON_CHARACTERS);
-    this.#count(`statement ${session.sessionId} ${reason}`, {
+    this.#count(`${what} ${session.sessionId} ${reason}`, {
       ...ofSession(session),
-      type: 'session.statement.denied',
+      type: `session.${what}.denied`,
       outcome: Outcome.DENIED,
       reason,
     });
@@ -138,9 +140,12 @@ export class GatewayAudit {
   }
 }
 
-interface DeniedRequest {
+/** What a client wanted that has proved who it is. */
+export interface DeniedRequest {
+  /** These three are untrusted; empty where it has not come to them. */
   readonly backend: string;
   readonly grant: string;
+  readonly login?: string;
   readonly peer: { readonly id: { toString(): string }; readonly serial: string };
   readonly address: string;
 }

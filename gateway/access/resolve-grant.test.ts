@@ -4,7 +4,7 @@ import { timestampFromDate } from '@bufbuild/protobuf/wkt';
 import { SnapshotSchema } from '../../proto/gen/writ/gateway/v1/gateway_pb.ts';
 import type { GrantSchema } from '../../proto/gen/writ/resource/v1/resource_pb.ts';
 import { Fault } from '../../runtime/fault.ts';
-import { printable, resolveGrant, shown } from './resolve-grant.ts';
+import { liveSshGrants, printable, resolveGrant, shown } from './resolve-grant.ts';
 import { readSnapshot } from './snapshot.ts';
 
 const NOW = new Date('2026-03-01T12:00:00Z');
@@ -15,7 +15,11 @@ function snapshotWith(...grants: MessageInitShape<typeof GrantSchema>[]) {
   return readSnapshot(
     create(SnapshotSchema, {
       revision: 1n,
-      backends: [{ name: 'orders-db' }],
+      backends: [
+        { name: 'orders-db' },
+        { name: 'web-1', type: { case: 'ssh', value: {} } },
+        { name: 'web-2', type: { case: 'ssh', value: {} } },
+      ],
       grants: grants.map((grant) => ({
         identity: WEB,
         backend: 'orders-db',
@@ -24,6 +28,11 @@ function snapshotWith(...grants: MessageInitShape<typeof GrantSchema>[]) {
       })),
     }),
   );
+}
+
+/** A grant on web-1. */
+function sshGrant(name: string, ...logins: string[]): MessageInitShape<typeof GrantSchema> {
+  return { name, backend: 'web-1', rights: { case: 'ssh', value: { logins, shell: true } } };
 }
 
 const wish = { backend: 'orders-db', grant: '', spiffeId: WEB };
@@ -90,6 +99,96 @@ describe('resolveGrant', () => {
   it('takes the live one of two grants, one of which has expired', () => {
     const expired = { name: 'old', expiresAt: timestampFromDate(NOW) };
     assert.equal(resolveGrant(snapshotWith(expired, { name: 'new' }), wish, NOW).grant.name, 'new');
+  });
+});
+
+describe('resolveGrant of a login', () => {
+  const deploy = { backend: 'web-1', grant: '', login: 'deploy', spiffeId: WEB };
+
+  it('takes the one grant that gives the login, among several', () => {
+    const snapshot = snapshotWith(sshGrant('a', 'root'), sshGrant('b', 'ops', 'deploy'));
+    assert.equal(resolveGrant(snapshot, deploy, NOW).grant.name, 'b');
+  });
+
+  it('S13: lists the grants that give the login where several do and none is named', () => {
+    const snapshot = snapshotWith(
+      ...[sshGrant('a', 'deploy'), sshGrant('b', 'deploy'), sshGrant('c', 'root')],
+    );
+    assert.equal(
+      messageOf(() => resolveGrant(snapshot, deploy, NOW)),
+      'you hold several grants on "web-1": name one of a, b behind the user, after a +',
+    );
+    assert.equal(resolveGrant(snapshot, { ...deploy, grant: 'b' }, NOW).grant.name, 'b');
+  });
+
+  it('S13: takes no login of another grant than the named one', () => {
+    const snapshot = snapshotWith(sshGrant('a', 'deploy'), sshGrant('c', 'root', 'ops'));
+    assert.equal(
+      messageOf(() => resolveGrant(snapshot, { ...deploy, grant: 'c' }, NOW)),
+      'you have no login "deploy" on "web-1", but ops, root',
+    );
+  });
+
+  it('gives no login that stands in no grant', () => {
+    const snapshot = snapshotWith(sshGrant('a', 'deploy'));
+    assert.equal(
+      messageOf(() => resolveGrant(snapshot, { ...deploy, login: 'root\n' }, NOW)),
+      'you have no login "root?" on "web-1", but deploy',
+    );
+    messageOf(() => resolveGrant(snapshot, { ...deploy, login: '' }, NOW));
+  });
+
+  it('gives no login by a grant that has expired', () => {
+    const expired = { ...sshGrant('a', 'deploy'), expiresAt: timestampFromDate(NOW) };
+    const snapshot = snapshotWith(expired, sshGrant('b', 'root'));
+    assert.equal(
+      messageOf(() => resolveGrant(snapshot, deploy, NOW)),
+      'you have no login "deploy" on "web-1", but root',
+    );
+  });
+
+  it('lets no protocol use a grant or a backend of another', () => {
+    const postgres = { case: 'postgres', value: { groupRole: 'g' } } as const;
+    const snapshot = snapshotWith(
+      sshGrant('a', 'deploy'),
+      { name: 'b', rights: postgres },
+      { ...sshGrant('c', 'deploy'), backend: 'orders-db' },
+      { name: 'd', backend: 'web-2', rights: postgres },
+    );
+    const elsewhere = (backend: string) => `what you hold on "${backend}" is not for this protocol`;
+    for (const [wrong, message] of [
+      [{ backend: 'web-1', grant: '', spiffeId: WEB }, elsewhere('web-1')],
+      [{ ...deploy, backend: 'orders-db' }, elsewhere('orders-db')],
+      [{ ...deploy, backend: 'web-2' }, elsewhere('web-2')],
+      [{ backend: 'web-2', grant: '', spiffeId: WEB }, elsewhere('web-2')],
+    ] as const) {
+      assert.equal(
+        messageOf(() => resolveGrant(snapshot, wrong, NOW)),
+        message,
+      );
+    }
+    assert.equal(resolveGrant(snapshot, wish, NOW).grant.name, 'b');
+  });
+});
+
+describe('liveSshGrants', () => {
+  it('are those of the identity that live, on SSH backends, or on one of these', () => {
+    const snapshot = snapshotWith(
+      sshGrant('a', 'deploy'),
+      { ...sshGrant('b', 'deploy'), backend: 'web-2' },
+      { ...sshGrant('theirs', 'deploy'), identity: `${WEB}/admin` },
+      { ...sshGrant('expired', 'deploy'), expiresAt: timestampFromDate(NOW) },
+      { ...sshGrant('wrong', 'deploy'), backend: 'orders-db' },
+      { ...sshGrant('gone', 'deploy'), backend: 'web-3' },
+      { name: 'read' },
+    );
+    const names = (backend?: string) =>
+      liveSshGrants(snapshot, { spiffeId: WEB, ...(backend && { backend }) }, NOW).map(
+        ({ name }) => name,
+      );
+    assert.deepEqual(names(), ['a', 'b']);
+    assert.deepEqual(names('web-2'), ['b']);
+    assert.deepEqual(names('orders-db'), []);
   });
 });
 

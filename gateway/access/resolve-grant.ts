@@ -12,6 +12,8 @@ export interface Wish {
   readonly backend: string;
   /** Untrusted; empty if the client named none. */
   readonly grant: string;
+  /** Untrusted; what an SSH client asks for, undefined for all others. */
+  readonly login?: string;
   readonly spiffeId: string;
 }
 
@@ -35,12 +37,35 @@ export function resolveGrant(snapshot: GatewaySnapshot, wish: Wish, now: Date): 
   if (held.length === 0 || backend === undefined) {
     throw denied(`${wish.spiffeId} holds no grant on ${shown(wish.backend)}`);
   }
-  const fitting = wish.grant === '' ? held : held.filter((grant) => grant.name === wish.grant);
+  const isSsh = wish.login !== undefined;
+  const usable = held.filter(({ rights }) => (rights.case === 'ssh') === isSsh);
+  if (usable.length === 0 || (backend.type.case === 'ssh') !== isSsh) {
+    throw denied(`what you hold on ${shown(wish.backend)} is not for this protocol`);
+  }
+  const fitting = wish.grant === '' ? usable : usable.filter(({ name }) => name === wish.grant);
   const live = fitting.filter((grant) => isLive(grant, now));
-  const [grant, ...others] = live;
-  if (others.length > 0) throw denied(severalGrants(wish.backend, live));
-  if (grant === undefined) throw denied(noneFits(wish, held, fitting));
+  if (live.length === 0) throw denied(noneFits(wish, usable, fitting));
+  const [grant, ...others] = live.filter((one) => givesLogin(one, wish));
+  if (grant === undefined) throw denied(noLogin(wish, live));
+  if (others.length > 0) throw denied(severalGrants(wish, [grant, ...others]));
   return { grant, backend };
+}
+
+/** The grants by which an identity may log in anywhere, or on one backend, over SSH. */
+export function liveSshGrants(
+  snapshot: GatewaySnapshot,
+  holder: { readonly spiffeId: string; readonly backend?: string },
+  now: Date,
+): Grant[] {
+  const { spiffeId, backend } = holder;
+  return [...snapshot.grants.values()].filter(
+    (grant) =>
+      grant.identity === spiffeId &&
+      (backend === undefined || grant.backend === backend) &&
+      snapshot.backends.get(grant.backend)?.type.case === 'ssh' &&
+      grant.rights.case === 'ssh' &&
+      isLive(grant, now),
+  );
 }
 
 /** A name from the wire as a message may show it: quoted, ASCII, at most 80 characters. */
@@ -57,8 +82,20 @@ function isLive(grant: Grant, now: Date): boolean {
   return grant.expiresAt !== undefined && timestampDate(grant.expiresAt) > now;
 }
 
-function severalGrants(backend: string, grants: readonly Grant[]): string {
-  return `you hold several grants on ${shown(backend)}: name one of ${listOf(grants)} as the user`;
+function givesLogin({ rights }: Grant, { login }: Wish): boolean {
+  if (login === undefined) return true;
+  return rights.case === 'ssh' && rights.value.logins.includes(login);
+}
+
+function severalGrants({ backend, login }: Wish, grants: readonly Grant[]): string {
+  const where = login === undefined ? 'as the user' : 'behind the user, after a +';
+  return `you hold several grants on ${shown(backend)}: name one of ${listOf(grants)} ${where}`;
+}
+
+function noLogin({ backend, login = '' }: Wish, grants: readonly Grant[]): string {
+  const logins = grants.flatMap(({ rights }) => (rights.case === 'ssh' ? rights.value.logins : []));
+  const names = listOf([...new Set(logins)].map((name) => ({ name })));
+  return `you have no login ${shown(login)} on ${shown(backend)}, but ${names}`;
 }
 
 function noneFits(wish: Wish, held: readonly Grant[], fitting: readonly Grant[]): string {
@@ -69,8 +106,8 @@ function noneFits(wish: Wish, held: readonly Grant[], fitting: readonly Grant[])
   return `${listOf(fitting)} on ${shown(wish.backend)} ${end} expired`;
 }
 
-function listOf(grants: readonly Grant[]): string {
-  const names = grants.map((grant) => grant.name).sort();
+function listOf(named: readonly { readonly name: string }[]): string {
+  const names = named.map(({ name }) => name).sort();
   const more = names.length - LISTED_GRANTS;
   return names.slice(0, LISTED_GRANTS).join(', ') + (more > 0 ? ` and ${more} more` : '');
 }

@@ -9,11 +9,12 @@ describe('ServerStream', () => {
   });
   afterEach(() => gateway[Symbol.asyncDispose]());
 
-  it('tells its recording key, and on coming again its sessions and its last revocation', async () => {
+  it('tells its ports and its recording key, and on coming again its sessions and its last revocation', async () => {
     const { server } = gateway;
     const { id } = await gateway.open();
     const [first] = server.hellos;
     assert.deepEqual([first?.sessionIds, first?.recordingKey.length], [[], 32]);
+    assert.deepEqual(first?.ports, { postgres: 6432 });
     server.revoke({ case: 'grant', value: 'none' }, 'grant.delete', 'gone');
     await sleep(30);
     server.dropStreams();

@@ -36,6 +36,8 @@ export interface StreamedSessions {
 
 export interface ServerStreamOptions {
   readonly version: string;
+  /** TCP ports by protocol. */
+  readonly ports: Readonly<Record<string, number>>;
   readonly api: () => GatewayApi;
   readonly heartbeats: Heartbeats;
   readonly snapshot: Watched<GatewaySnapshot>;
@@ -121,14 +123,14 @@ export class ServerStream {
 
   /** The Hello is made when it goes out, so that it lists the sessions of that very moment. */
   async *#requests(outbox: Outbox<Up>): AsyncGenerator<Up> {
-    const { version, recordings, heartbeats, sessions } = this.#options;
+    const { version, ports, recordings, heartbeats, sessions } = this.#options;
     const uptimeMilliseconds = BigInt(Math.floor(process.uptime() * 1000));
     const sessionIds = sessions.ids;
     sessions.helloSent();
     const { revocationSeq } = heartbeats;
     const { publicKey: recordingKey } = recordings;
-    const value = { version, recordingKey, revocationSeq, sessionIds, uptimeMilliseconds };
-    yield { message: { case: 'hello', value } };
+    const known = { version, ports, recordingKey, revocationSeq, sessionIds, uptimeMilliseconds };
+    yield { message: { case: 'hello', value: known } };
     yield* outbox;
   }
 

@@ -15,6 +15,15 @@ export interface GatewaySnapshot {
   readonly grants: ReadonlyMap<string, Grant>;
   readonly columnClasses: ReadonlyMap<string, ColumnClass>;
   readonly columns: readonly Columns[];
+  readonly sshAuthorities: SshAuthorityKeys;
+}
+
+/** Public keys (RFC 4253 6.6) of the trust domain's SSH authorities; none: nobody is believed. */
+export interface SshAuthorityKeys {
+  /** Sign workloads' certificates. */
+  readonly user: readonly Uint8Array[];
+  /** Sign host certificates. */
+  readonly host: readonly Uint8Array[];
 }
 
 /** What a gateway knows before its server has spoken: nothing, so nobody is let in. */
@@ -24,6 +33,7 @@ export const EMPTY_SNAPSHOT: GatewaySnapshot = {
   grants: new Map(),
   columnClasses: new Map(),
   columns: [],
+  sshAuthorities: { user: [], host: [] },
 };
 
 /** The snapshot in a message, indexed by name. */
@@ -34,6 +44,10 @@ export function readSnapshot(message: Snapshot): GatewaySnapshot {
     grants: byName(message.grants),
     columnClasses: byName(message.columnClasses),
     columns: message.columns,
+    sshAuthorities: {
+      user: message.sshAuthorities?.user ?? [],
+      host: message.sshAuthorities?.host ?? [],
+    },
   };
 }
 

@@ -11,7 +11,7 @@ import { createLogger } from '../../runtime/log.ts';
 import { Watched } from '../../runtime/watched.ts';
 import { FakeAuthority } from '../../test/fakes/fake-authority.ts';
 import { until } from '../../test/fakes/gateway-under-test.ts';
-import type { BackendProtocol, ClientConnection } from '../plugins/backend/backend.ts';
+import type { ClientConnection, TlsProtocol } from '../plugins/backend/backend.ts';
 import { type Listening, listen } from './listen.ts';
 
 describe('listen', () => {
@@ -48,9 +48,10 @@ describe('listen', () => {
   afterEach(() => closers[Symbol.asyncDispose]());
 
   /** Says who the client is, and keeps the connection until the client or the gateway ends it. */
-  function greeter(): BackendProtocol {
+  function greeter(): TlsProtocol {
     return {
       type: 'greeter',
+      transport: 'tls',
       alpn: [],
       preface: async () => 'tls',
       start: async () => {},

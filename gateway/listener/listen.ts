@@ -4,7 +4,7 @@ import type { X509Svid } from '../../identity/x509-svid.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import type { Logger } from '../../runtime/log.ts';
 import type { WatchedSource } from '../../runtime/watched.ts';
-import type { BackendProtocol } from '../plugins/backend/backend.ts';
+import type { TlsProtocol } from '../plugins/backend/backend.ts';
 import type { SessionDesk } from '../session/session-desk.ts';
 import { serveConnection } from './serve-connection.ts';
 
@@ -29,7 +29,7 @@ export interface Listening extends AsyncDisposable {
 
 /** Opens a port where clients must prove their SPIFFE ID before `protocol` sees them. @throws Fault */
 export async function listen(
-  protocol: BackendProtocol,
+  protocol: TlsProtocol,
   at: HostPort,
   options: ListenOptions,
 ): Promise<Listening> {

@@ -3,9 +3,8 @@ import { PassThrough } from 'node:stream';
 import { createLogger } from '../../runtime/log.ts';
 import { FakeClock } from '../../test/fakes/fake-clock.ts';
 import { GatewayUnderTest, until } from '../../test/fakes/gateway-under-test.ts';
-import type { ClientConnection } from '../plugins/backend/backend.ts';
 import type { Session, SessionDesk, SessionRequest } from '../session/session-desk.ts';
-import { serveConnection } from './serve-connection.ts';
+import { type Served, serveConnection } from './serve-connection.ts';
 
 describe('serveConnection', () => {
   let clock: FakeClock;
@@ -19,7 +18,7 @@ describe('serveConnection', () => {
     killing = new AbortController();
   });
 
-  const connection = () => ({ socket, address: '192.0.2.7:1' }) as unknown as ClientConnection;
+  const connection = (): Served => ({ socket, address: '192.0.2.7:1' });
   const desk: SessionDesk = {
     open: async () =>
       ({

@@ -1,13 +1,19 @@
 import type { Clock } from '../../runtime/clock.ts';
 import { Fault } from '../../runtime/fault.ts';
 import type { Logger } from '../../runtime/log.ts';
-import type { BackendProtocol, ClientConnection } from '../plugins/backend/backend.ts';
 import type { Session, SessionDesk, SessionRequest } from '../session/session-desk.ts';
 
 export interface ServeOptions {
   readonly desk: SessionDesk;
   readonly clock: Clock;
   readonly log: Logger;
+}
+
+/** What is served: a client's connection, or one that runs inside of another. */
+export interface Served {
+  readonly socket: { destroy(): unknown };
+  /** `ip:port` of the client. */
+  readonly address: string;
 }
 
 /** How long a protocol may take to tell its client why, once it must let go: then the socket goes. */
@@ -19,9 +25,9 @@ const CLEAN_UP_MS = 5000;
  * Hands a connection to its protocol and sees to what the protocol must not forget: when it returns, its
  * sessions are closed and the socket is gone; when `signal` or a session aborts, both happen soon.
  */
-export async function serveConnection(
-  protocol: Pick<BackendProtocol, 'serve'>,
-  connection: ClientConnection,
+export async function serveConnection<C extends Served>(
+  protocol: { serve(connection: C, desk: SessionDesk, signal: AbortSignal): Promise<void> },
+  connection: C,
   options: ServeOptions,
   signal: AbortSignal,
 ): Promise<void> {
@@ -44,14 +50,14 @@ export async function serveConnection(
 class ServedConnection implements SessionDesk {
   /** Rejects when the protocol had its time to let go and did not. */
   readonly abandoned: Promise<never>;
-  readonly #connection: ClientConnection;
+  readonly #connection: Served;
   readonly #options: ServeOptions;
   readonly #sessions: Session[] = [];
   readonly #over = new AbortController();
   #abandon: (reason: Error) => void = () => {};
   #isUrged = false;
 
-  constructor(connection: ClientConnection, options: ServeOptions) {
+  constructor(connection: Served, options: ServeOptions) {
     this.#connection = connection;
     this.#options = options;
     this.abandoned = new Promise((_, reject) => {

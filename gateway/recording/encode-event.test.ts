@@ -37,6 +37,32 @@ const events: Readonly<Record<string, RecordedEventInit>> = {
       maskedColumns: ['ssn', ''],
     },
   },
+  'an empty output': { case: 'channelOutput', value: {} },
+  'a full output': {
+    case: 'channelOutput',
+    value: { channel: 300, isStderr: true, data: Buffer.alloc(40_000, 27) },
+  },
+  'an output without data': { case: 'channelOutput', value: { channel: 1, data: Buffer.alloc(0) } },
+  'a channel that opens': {
+    case: 'channelOpened',
+    value: {
+      channel: 1,
+      kind: 'shell',
+      terminal: { term: 'xterm', columns: 80, rows: 24 },
+      deniedBy: 'shell',
+    },
+  },
+  'a window that changes': { case: 'channelResized', value: { channel: 1, columns: 9, rows: 3 } },
+  'a channel that closes': {
+    case: 'channelClosed',
+    value: {
+      channel: 1,
+      exitStatus: 0,
+      bytesUp: 1n,
+      bytesDown: 2n,
+      omittedSha256: Buffer.alloc(32),
+    },
+  },
   'another event': { case: 'closed', value: { reason: 'done', rows: 1n } },
 };
 

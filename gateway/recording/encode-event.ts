@@ -1,12 +1,13 @@
 /**
- * Encodes a record's events. Two of them stand on the way of every statement, so these are written field
- * by field; protobuf-es, which looks each field up in its descriptor, takes several times as long. The
+ * Encodes a record's events. Three of them stand on the way of every statement or piece of output, so
+ * these are written field by field; protobuf-es, which looks each field up in its descriptor, takes several times as long. The
  * tests hold the bytes against its own.
  */
 import { create, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
 import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
 import { timestampFromDate } from '@bufbuild/protobuf/wkt';
 import {
+  type ChannelOutputSchema,
   type ParameterSchema,
   RecordedFrameSchema,
   type StatementResultSchema,
@@ -23,7 +24,7 @@ export interface IndexedEvent {
 
 /** A RecordedFrame that holds the event. */
 export function encodeEvent({ index, at, event }: IndexedEvent): Uint8Array {
-  if (event.case !== 'statement' && event.case !== 'result') {
+  if (event.case !== 'statement' && event.case !== 'result' && event.case !== 'channelOutput') {
     const value = { index, at: timestampFromDate(at), event };
     return toBinary(
       RecordedFrameSchema,
@@ -37,9 +38,12 @@ export function encodeEvent({ index, at, event }: IndexedEvent): Uint8Array {
   if (event.case === 'statement') {
     open(writer, 4);
     statement(writer, event.value);
-  } else {
+  } else if (event.case === 'result') {
     open(writer, 5);
     result(writer, event.value);
+  } else {
+    open(writer, 8);
+    output(writer, event.value);
   }
   return writer.join().join().finish();
 }
@@ -87,6 +91,13 @@ function result(writer: BinaryWriter, value: MessageInitShape<typeof StatementRe
   for (const column of value.maskedColumns ?? []) {
     writer.tag(6, WireType.LengthDelimited).string(column);
   }
+}
+
+function output(writer: BinaryWriter, value: MessageInitShape<typeof ChannelOutputSchema>): void {
+  if (value.channel) writer.tag(1, WireType.Varint).uint32(value.channel);
+  if (value.isStderr) writer.tag(2, WireType.Varint).bool(true);
+  const { data } = value;
+  if (data !== undefined && data.length > 0) writer.tag(3, WireType.LengthDelimited).bytes(data);
 }
 
 function open(writer: BinaryWriter, field: number): void {

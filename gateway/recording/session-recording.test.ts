@@ -78,7 +78,7 @@ describe('SessionRecording', () => {
   const open = (sessionId = 's_1') =>
     recordings.open(sessionId, {
       wrote: () => {},
-      denied: (rule) => told.push(`denied ${rule}`),
+      denied: (what, rule) => told.push(`denied ${what} ${rule}`),
       sealed: ({ number }) => told.push(`sealed ${number}`),
       failed: (fault) => failures.push(fault),
     });
@@ -195,10 +195,12 @@ describe('SessionRecording', () => {
     assert.equal((await stat(join(root, 'recordings', 's_1'))).mode & 0o777, 0o700);
   });
 
-  it('tells of statements that a rule refused', () => {
+  it('tells of statements and channels that a rule refused', () => {
     const recording = open();
     recording.write({ case: 'statement', value: { number: 1n, deniedBy: 'statements: read' } });
-    assert.deepEqual(told, ['denied statements: read']);
+    recording.write({ case: 'channelOpened', value: { channel: 1, deniedBy: 'shell' } });
+    recording.write({ case: 'channelOpened', value: { channel: 2 } });
+    assert.deepEqual(told, ['denied statement statements: read', 'denied channel shell']);
     recording.seal();
   });
 

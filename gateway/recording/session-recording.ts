@@ -19,13 +19,16 @@ export interface RecordingOptions {
 export interface RecordingObserver {
   /** Bytes of an event that was written. */
   wrote(bytes: number): void;
-  /** A statement that a rule refused was recorded. Must not throw. */
-  denied(rule: string): void;
+  /** Something that a rule refused was recorded. Must not throw. */
+  denied(what: DeniedThing, rule: string): void;
   /** A segment is sealed. Must not throw. */
   sealed(segment: { readonly number: number; readonly hash: Uint8Array }): void;
   /** The record can go on no more: the session has to end. Called once. */
   failed(fault: Fault): void;
 }
+
+/** What a rule can refuse to a session. */
+export type DeniedThing = 'statement' | 'channel';
 
 /** Of a crash of this process, nothing older than this is lost, and never a statement. */
 const HELD_MS = 100;
@@ -66,8 +69,8 @@ export class SessionRecording implements Recorder {
       if (event.case === 'result' && this.#held.length < MAXIMUM_HELD) this.#hold(frame);
       else this.#append(frame);
     });
-    const deniedBy = event.case === 'statement' ? event.value.deniedBy : undefined;
-    if (deniedBy) this.#options.observer.denied(deniedBy);
+    const denied = deniedIn(event);
+    if (denied !== undefined) this.#options.observer.denied(denied.what, denied.rule);
   }
 
   sync(): void {
@@ -165,6 +168,13 @@ export class SessionRecording implements Recorder {
       // The file is given up either way.
     }
   }
+}
+
+function deniedIn(event: RecordedEventInit): { what: DeniedThing; rule: string } | undefined {
+  const rule =
+    event.case === 'statement' || event.case === 'channelOpened' ? event.value.deniedBy : undefined;
+  if (!rule) return undefined;
+  return { what: event.case === 'statement' ? 'statement' : 'channel', rule };
 }
 
 function unwritable(cause: unknown): Fault {

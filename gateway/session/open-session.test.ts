@@ -106,7 +106,7 @@ describe('sessionDesk', () => {
   for (const wrong of [
     { spiffeId: 'spiffe://example.org/other' },
     { svidSerial: 'ff' },
-    { grant: { name: 'other', backend: 'orders-db', identity: WEB } },
+    { grant: { name: 'read', backend: 'other-db', identity: WEB } },
   ]) {
     it(`opens nothing on an answer with another ${Object.keys(wrong)[0]} than asked for`, async () => {
       const { server } = gateway;
@@ -115,6 +115,14 @@ describe('sessionDesk', () => {
       await until(() => server.closed.length === 1);
     });
   }
+
+  it('opens nothing under another grant than its own snapshot gives the client', async () => {
+    const { server } = gateway;
+    const grant = { name: 'other', backend: 'orders-db', identity: WEB };
+    server.answer = async (request) => Object.assign(await server.openSession(request), { grant });
+    assert.match(await gateway.refusal(), /^refused UNAVAILABLE the grants have just changed/);
+    await until(() => server.closed.length === 1);
+  });
 
   it("S18: opens nothing when this machine's clock is more than 5 s off its server's", async () => {
     gateway.clock.jump(6_000);

@@ -2,8 +2,13 @@
  * How a session comes to be: the gateway's own decision, then the server's, then the record. Each step
  * that fails leaves nothing open; the server is told of what it had opened already.
  */
+
+import type { MessageInitShape } from '@bufbuild/protobuf';
 import { timestampDate, timestampFromDate } from '@bufbuild/protobuf/wkt';
-import type { OpenSessionResponse } from '../../proto/gen/writ/gateway/v1/gateway_pb.ts';
+import type {
+  OpenSessionRequestSchema,
+  OpenSessionResponse,
+} from '../../proto/gen/writ/gateway/v1/gateway_pb.ts';
 import type { Grant } from '../../proto/gen/writ/resource/v1/resource_pb.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import { Fault } from '../../runtime/fault.ts';
@@ -13,7 +18,7 @@ import type { WatchedSource } from '../../runtime/watched.ts';
 import type { GatewayApi } from '../access/gateway-api.ts';
 import type { GatewayAudit } from '../access/gateway-audit.ts';
 import type { Heartbeats } from '../access/heartbeats.ts';
-import { printable, type Resolved, resolveGrant } from '../access/resolve-grant.ts';
+import { printable, type Resolved, resolveGrant, type Wish } from '../access/resolve-grant.ts';
 import { EMPTY_SNAPSHOT, type GatewaySnapshot } from '../access/snapshot.ts';
 import type { GatewayMetrics } from '../metrics.ts';
 import type { Recordings } from '../recording/recordings.ts';
@@ -103,13 +108,8 @@ class Desk {
     if (now === undefined || snapshot.value === EMPTY_SNAPSHOT) {
       throw new Fault('UNAVAILABLE', 'the gateway is starting: it has not heard from its server');
     }
-    const { backend, grant } = request;
     try {
-      return resolveGrant(
-        snapshot.value,
-        { backend, grant, spiffeId: String(request.peer.id) },
-        now,
-      );
+      return resolveGrant(snapshot.value, wishOf(request), now);
     } catch (error) {
       audit.sessionDenied(request, Fault.from(error).message);
       throw error;
@@ -119,7 +119,7 @@ class Desk {
   /** Asks until no Hello crossed the answer: the server closes what a Hello did not list. */
   async #ask(
     request: SessionRequest,
-    { grant, backend }: Resolved,
+    { backend }: Resolved,
     opening: Opening,
   ): Promise<{ answer: OpenSessionResponse; askedMs: number }> {
     const { api, clock, signal } = this.#options;
@@ -128,9 +128,11 @@ class Desk {
       const askedMs = clock.monotonicMs();
       const init = {
         backend: backend.name,
-        grant: grant.name,
-        clientChain: [...request.peer.chain],
+        // The client's own words: an SSH client has signed them.
+        grant: request.grant,
         clientAddress: request.address,
+        login: request.login ?? '',
+        ...proofOf(request),
       };
       const answer = await api().openSession(init, { signal }).catch(refused);
       if (!opening.isVoid) return { answer, askedMs };
@@ -183,11 +185,13 @@ class Desk {
     const fits =
       answer.spiffeId === spiffeId &&
       answer.svidSerial === peer.serial &&
-      granted?.name === grant.name &&
-      granted.backend === backend.name &&
+      granted?.backend === backend.name &&
       granted.identity === spiffeId;
     if (!fits || granted === undefined || expiresAt === undefined || serverTime === undefined) {
       throw new Error('OpenSession was answered with another session');
+    }
+    if (granted.name !== grant.name) {
+      throw new Fault('UNAVAILABLE', 'the grants have just changed: try again');
     }
     const end = new Date(Math.min(timestampDate(expiresAt).getTime(), peer.notAfter.getTime()));
     const leftMs = end.getTime() - timestampDate(serverTime).getTime();
@@ -207,7 +211,7 @@ class Desk {
     const { audit, log, metrics } = this.#options;
     return {
       wrote: (bytes) => metrics.recordedBytes.inc({}, bytes),
-      denied: (rule) => audit.statementDenied(init.subjects, rule),
+      denied: (what, rule) => audit.ruleDenied(init.subjects, what, rule),
       sealed: (segment) => audit.segmentSealed(init.subjects, segment),
       failed: (fault) => {
         log.error({ session_id: init.subjects.sessionId, err: fault }, 'recording failed');
@@ -248,6 +252,22 @@ interface Closed {
   readonly askedMs: number;
 }
 
+function wishOf({ backend, grant, login, peer }: SessionRequest): Wish {
+  const wish = { backend, grant, spiffeId: String(peer.id) };
+  return login === undefined ? wish : { ...wish, login };
+}
+
+function proofOf({
+  peer: { proof },
+}: SessionRequest): Pick<
+  MessageInitShape<typeof OpenSessionRequestSchema>,
+  'clientChain' | 'sshProof'
+> {
+  if (proof.case === 'x509') return { clientChain: [...proof.chain] };
+  const { certificate, signedData, signature } = proof;
+  return { sshProof: { certificate, signedData, signature } };
+}
+
 /** What the client may know of the server's refusal. */
 function refused(error: unknown): never {
   if (!(error instanceof RpcError)) throw error;
@@ -283,7 +303,8 @@ function identityOf(answer: OpenSessionResponse): SessionIdentity {
 }
 
 function openedEvent(request: SessionRequest, { subjects, identity, expiresAt }: SessionInit) {
-  const client = Object.entries(request.client)
+  const login = request.login === undefined ? [] : [['login', request.login]];
+  const client = [...login, ...Object.entries(request.client).filter(([name]) => name !== 'login')]
     .slice(0, CLIENT_NAMES)
     .map((pair) => pair.map((text) => printable(text, CLIENT_CHARACTERS)));
   return {

@@ -1,3 +1,4 @@
+import type { SpiffeId } from '../../identity/spiffe-id.ts';
 import type { VerifiedSvid } from '../../identity/verify.ts';
 import type { Backend, Grant } from '../../proto/gen/writ/resource/v1/resource_pb.ts';
 import type { Recorder } from '../recording/recorder.ts';
@@ -17,11 +18,41 @@ export interface SessionRequest {
   readonly backend: string;
   /** The grant that the client named, untrusted; empty if it named none (threats S13). */
   readonly grant: string;
-  readonly peer: VerifiedSvid;
+  /** The login that the client asks for, untrusted; undefined for a protocol without logins. */
+  readonly login?: string;
+  readonly peer: SessionPeer;
   /** `ip:port` of the client. */
   readonly address: string;
   /** What the client says of itself, e.g. `application_name`; untrusted, cut to what a record keeps. */
   readonly client: Readonly<Record<string, string>>;
+}
+
+/** Who a client is, and how it proved that: the server looks at the proof again (threats S2). */
+export interface SessionPeer {
+  readonly id: SpiffeId;
+  /** Of its X509-SVID in lower-case hex, of its SSH certificate in decimal: as the ledger has it. */
+  readonly serial: string;
+  readonly notAfter: Date;
+  readonly proof: SessionProof;
+}
+
+export type SessionProof =
+  | {
+      readonly case: 'x509';
+      /** DER, leaf first, as presented. */
+      readonly chain: readonly Uint8Array[];
+    }
+  | {
+      readonly case: 'ssh';
+      readonly certificate: Uint8Array;
+      /** What the client signed (RFC 4252 7), from the session identifier on. */
+      readonly signedData: Uint8Array;
+      readonly signature: Uint8Array;
+    };
+
+/** The peer of a TLS handshake. */
+export function svidPeer({ id, serial, notAfter, chain }: VerifiedSvid): SessionPeer {
+  return { id, serial, notAfter, proof: { case: 'x509', chain } };
 }
 
 /** One client's use of one backend under one grant. Disposing it seals its record and tells the server. */
@@ -54,7 +85,7 @@ export interface SessionIdentity {
   readonly environment: string;
   readonly entryId: string;
   readonly agentId: string;
-  /** Lower-case hex. */
+  /** As in `SessionPeer`. */
   readonly serial: string;
 }
 

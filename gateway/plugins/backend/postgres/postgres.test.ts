@@ -33,7 +33,7 @@ import { openWireSession, type WireSession } from '../../../../test/fixtures/wir
 import { EMPTY_SNAPSHOT, type GatewaySnapshot } from '../../../access/snapshot.ts';
 import { gatewayMetrics } from '../../../metrics.ts';
 import type { SessionDesk } from '../../../session/session-desk.ts';
-import type { BackendProtocol } from '../backend.ts';
+import type { TlsProtocol } from '../backend.ts';
 import { queryMessage, startupMessage } from './frontend-messages.ts';
 import { postgresBackend } from './postgres.ts';
 
@@ -57,11 +57,12 @@ for (const version of POSTGRES_VERSIONS) {
     const registry = new MetricsRegistry();
     const snapshot = new Watched<GatewaySnapshot>(EMPTY_SNAPSHOT);
     const stop = new AbortController();
+    const trustDomain = parseTrustDomain('example.org');
     const sessions: WireSession[] = [];
     let logged = '';
     let directory: string;
     let server: TestPostgres;
-    let protocol: BackendProtocol;
+    let protocol: TlsProtocol;
     let wire: Wire;
 
     before(async function () {
@@ -84,7 +85,9 @@ for (const version of POSTGRES_VERSIONS) {
       protocol = postgresBackend();
       await protocol.start({
         snapshot,
-        gatewayId: SpiffeId.fromSegments(parseTrustDomain('example.org'), 'writ', 'gateway', 'g'),
+        gatewayId: SpiffeId.fromSegments(trustDomain, 'writ', 'gateway', 'g'),
+        trustDomain,
+        api: () => assert.fail('a PostgreSQL backend asks the server nothing'),
         log: createLogger(
           { process: 'gateway', level: 'debug' },
           {

@@ -4,7 +4,7 @@
  */
 import { isIP, type Socket } from 'node:net';
 import type { SessionDesk } from '../../../session/session-desk.ts';
-import type { BackendContext, BackendProtocol, ClientConnection } from '../backend.ts';
+import type { BackendContext, ClientConnection, TlsProtocol } from '../backend.ts';
 import { BackendSet } from './backend-set.ts';
 import { CancelRegistry } from './cancel.ts';
 import { serveClient } from './serve-client.ts';
@@ -12,7 +12,7 @@ import { readPreface } from './startup.ts';
 import { StatementReader } from './statement.ts';
 
 /** Speaks PostgreSQL's protocol 3.0 to clients and backends. */
-export function postgresBackend(): BackendProtocol {
+export function postgresBackend(): TlsProtocol {
   let running: Running | undefined;
   const started = (): Running => {
     if (running === undefined) throw new Error('not started');
@@ -20,6 +20,7 @@ export function postgresBackend(): BackendProtocol {
   };
   return {
     type: 'postgres',
+    transport: 'tls',
     alpn: ['postgresql'],
     preface: (socket, signal) => started().preface(socket, signal),
     serve: (connection, desk, signal) => started().serve(connection, desk, signal),

@@ -1,7 +1,7 @@
 import { Fault } from '../../../../runtime/fault.ts';
 import type { WatchedSource } from '../../../../runtime/watched.ts';
 import type { GatewaySnapshot } from '../../../access/snapshot.ts';
-import type { SessionDesk } from '../../../session/session-desk.ts';
+import { type SessionDesk, svidPeer } from '../../../session/session-desk.ts';
 import type { ClientConnection } from '../backend.ts';
 import { ClientSession, type ClientSessionOptions } from './client-session.ts';
 import { ConnectionLife } from './connection-life.ts';
@@ -78,5 +78,6 @@ async function readClientStartup(
 /** A `user` that is no grant's name, as the one that psql takes from the system, names none. */
 function wishOf(startup: Startup, { peer, address }: ClientConnection, options: ServeOptions) {
   const grant = options.snapshot.value.grants.has(startup.user) ? startup.user : '';
-  return { backend: startup.database, grant, peer, address, client: startup.client };
+  const { database: backend, client } = startup;
+  return { backend, grant, peer: svidPeer(peer), address, client };
 }

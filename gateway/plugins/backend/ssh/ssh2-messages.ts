@@ -1,0 +1,71 @@
+import { SshWriter } from '../../../../identity/ssh/wire.ts';
+import { Fault } from '../../../../runtime/fault.ts';
+
+/** Message numbers. Source: RFC 4250 4.1.2. */
+export const MESSAGE = {
+  DISCONNECT: 1,
+  IGNORE: 2,
+  UNIMPLEMENTED: 3,
+  DEBUG: 4,
+  SERVICE_REQUEST: 5,
+  SERVICE_ACCEPT: 6,
+  EXT_INFO: 7,
+  KEXINIT: 20,
+  USERAUTH_REQUEST: 50,
+  USERAUTH_FAILURE: 51,
+  USERAUTH_SUCCESS: 52,
+  USERAUTH_BANNER: 53,
+  USERAUTH_PK_OK: 60,
+  GLOBAL_REQUEST: 80,
+  REQUEST_SUCCESS: 81,
+  REQUEST_FAILURE: 82,
+  CHANNEL_OPEN: 90,
+  CHANNEL_OPEN_CONFIRMATION: 91,
+  CHANNEL_OPEN_FAILURE: 92,
+  CHANNEL_WINDOW_ADJUST: 93,
+  CHANNEL_DATA: 94,
+  CHANNEL_EXTENDED_DATA: 95,
+  CHANNEL_EOF: 96,
+  CHANNEL_CLOSE: 97,
+  CHANNEL_REQUEST: 98,
+  CHANNEL_SUCCESS: 99,
+  CHANNEL_FAILURE: 100,
+} as const;
+
+/** Why one side ends a connection. Source: RFC 4253 11.1. */
+export const DISCONNECT = {
+  PROTOCOL_ERROR: 2,
+  KEY_EXCHANGE_FAILED: 3,
+  SERVICE_NOT_AVAILABLE: 7,
+  CONNECTION_LOST: 10,
+  BY_APPLICATION: 11,
+  NO_MORE_AUTH_METHODS_AVAILABLE: 14,
+} as const;
+
+/** Why a channel does not open. Source: RFC 4254 5.1. */
+export const OPEN_FAILURE = {
+  ADMINISTRATIVELY_PROHIBITED: 1,
+  CONNECT_FAILED: 2,
+  UNKNOWN_CHANNEL_TYPE: 3,
+  RESOURCE_SHORTAGE: 4,
+} as const;
+
+const LONGEST_WORD = 300;
+
+export function message(number: number): SshWriter {
+  return new SshWriter().u8(number);
+}
+
+export function disconnectMessage(code: number, text: string): Buffer {
+  return message(MESSAGE.DISCONNECT).u32(code).string(printable(text)).string('').finish();
+}
+
+/** What a peer says, fit for one line of a terminal or a log: no control characters, not long. */
+export function printable(text: string): string {
+  return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, ' ').slice(0, LONGEST_WORD);
+}
+
+/** @returns a Fault for what the peer may not do; it ends the connection */
+export function violation(text: string, cause?: unknown): Fault {
+  return new Fault('PROTOCOL_VIOLATION', text, cause === undefined ? undefined : { cause });
+}

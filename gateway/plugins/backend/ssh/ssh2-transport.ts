@@ -1,0 +1,330 @@
+/**
+ * One SSH connection's transport over a stream, in either role. What ssh2 leaves open is closed here:
+ * each failure is told once and never thrown at the process, what waits to be sent is bounded, keys are
+ * renewed, an end is an end.
+ */
+import { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { SshReader } from '../../../../identity/ssh/wire.ts';
+import { systemClock } from '../../../../runtime/clock.ts';
+import { Fault } from '../../../../runtime/fault.ts';
+import { identLength } from './ssh2-ident.ts';
+import {
+  createProtocol,
+  type Protocol,
+  type ProtocolConfig,
+  sendPayload,
+  sendUrgently,
+  sessionId,
+} from './ssh2-internals.ts';
+import {
+  DISCONNECT,
+  disconnectMessage,
+  MESSAGE,
+  message,
+  printable,
+  violation,
+} from './ssh2-messages.ts';
+
+/** What of ssh2's configuration differs between the roles. */
+export type TransportRole = Pick<ProtocolConfig, 'server' | 'offer' | 'hostKeys' | 'hostVerifier'>;
+
+export interface TransportOptions {
+  readonly stream: Duplex;
+  readonly ident: string;
+  /** @param protocol for what must know the key exchange */
+  role(protocol: () => Protocol): TransportRole;
+  /** The first key exchange is over: from here on `message` is called. */
+  ready(): void;
+  /** A message from number 5 on. What it throws ends the connection. */
+  message(payload: Buffer): void;
+  /** The connection is over; called once. */
+  closed(reason: Fault): void;
+  readonly limits?: TransportLimits;
+}
+
+export interface TransportLimits {
+  /** After so many bytes in both directions the keys are renewed. */
+  readonly rekeyBytes: number;
+  readonly rekeyMs: number;
+  /** A peer that reads so little that more than this waits for it is let go. */
+  readonly pendingBytes: number;
+}
+
+const LIMITS: TransportLimits = {
+  rekeyBytes: 2 ** 30,
+  rekeyMs: 3_600_000,
+  pendingBytes: 8 * 2 ** 20,
+};
+
+/** Above this channels wait with what they have to send. */
+const BUSY_BYTES = 256 * 1024;
+const KEX_TIMEOUT_MS = 30_000;
+/** How long a peer has to read why the connection ends. */
+const LINGER_MS = 400;
+const KEEP_ALIVE_MS = 30_000;
+/** What may wait for a key exchange to end: answers to requests. */
+const MOST_QUEUED = 1024;
+
+export class SshTransport {
+  /** Resolves when the stream is closed too. */
+  readonly closed: Promise<void>;
+  readonly #stream: Duplex;
+  readonly #options: TransportOptions;
+  readonly #limits: TransportLimits;
+  readonly #protocol: Protocol;
+  readonly #waiting: (() => void)[] = [];
+  readonly #isServer: boolean;
+  #head: Buffer | undefined = Buffer.alloc(0);
+  #isReady = false;
+  #isAuthenticated = false;
+  #isOver = false;
+  #isCorked = false;
+  #sinceKeys = { bytes: 0, at: systemClock.monotonicMs() };
+  #kexTimer: NodeJS.Timeout | undefined;
+
+  constructor(options: TransportOptions) {
+    this.#options = options;
+    this.#limits = options.limits ?? LIMITS;
+    this.#stream = options.stream;
+    const role = options.role(() => this.#protocol);
+    this.#isServer = role.server;
+    this.#protocol = this.#createProtocol(role);
+    this.closed = new Promise((resolve) => {
+      if (this.#stream.closed) resolve();
+      this.#stream.once('close', () => resolve());
+    });
+    this.#listen();
+    if (!this.#isOver) this.#protocol.start();
+  }
+
+  /** Names the connection in what a client signs; only once it is ready. */
+  get sessionId(): Buffer {
+    return sessionId(this.#protocol);
+  }
+
+  get isOver(): boolean {
+    return this.#isOver;
+  }
+
+  /** Whether a channel should wait with what it has to send. */
+  get isBusy(): boolean {
+    if (this.#protocol._kexinit !== undefined) return true;
+    // Without writableNeedDrain no `drain` would wake who waits.
+    return this.#stream.writableNeedDrain && this.#stream.writableLength >= BUSY_BYTES;
+  }
+
+  /** Calls back once, when the transport is not busy; whoever waits longest comes first. */
+  whenIdle(callback: () => void): void {
+    this.#waiting.push(callback);
+  }
+
+  /** From here on the peer may renew keys. */
+  authenticated(): void {
+    this.#isAuthenticated = true;
+  }
+
+  /** Sends a message, its payload in two parts where that saves a copy. */
+  send(head: Uint8Array, body?: Uint8Array): void {
+    if (this.#isOver) return;
+    this.#renewKeys();
+    sendPayload(this.#protocol, head, body);
+    if ((this.#protocol._queue?.length ?? 0) > MOST_QUEUED) {
+      this.destroy(violation('the peer asks on during a key exchange'));
+    }
+  }
+
+  /** Tells the peer why, then closes. */
+  disconnect(reason: Fault, code: number): void {
+    if (this.#isOver) return;
+    try {
+      // Before the peer's first line it could not read it.
+      if (this.#head === undefined) {
+        sendUrgently(this.#protocol, disconnectMessage(code, reason.message));
+      }
+    } catch {
+      // The stream is gone, which is what was wanted.
+    }
+    this.#finish(reason);
+  }
+
+  destroy(reason: Fault): void {
+    this.#finish(reason);
+    this.#stream.destroy();
+  }
+
+  #createProtocol(role: TransportRole): Protocol {
+    const protocol = createProtocol({
+      ident: this.#options.ident,
+      ...role,
+      onWrite: (data) => this.#write(data),
+      onError: (error) => this.#finish(new Fault('UNAVAILABLE', printable(error.message))),
+      onHandshakeComplete: () => this.#keysRenewed(),
+      messageHandlers: {
+        DISCONNECT: (_, code, text) => this.#disconnected(code, text),
+      },
+    });
+    const exchangeKeys = protocol._onPayload;
+    protocol._onPayload = (payload) => {
+      if (this.#isOver) return Number.POSITIVE_INFINITY;
+      if (payload[0] === MESSAGE.KEXINIT) return this.#rekey(exchangeKeys, payload);
+      this.#receive(payload);
+      return this.#isOver ? Number.POSITIVE_INFINITY : undefined;
+    };
+    return protocol;
+  }
+
+  #listen(): void {
+    const stream = this.#stream;
+    if (stream instanceof Socket) stream.setNoDelay(true).setKeepAlive(true, KEEP_ALIVE_MS);
+    const gone = () => this.#finish(new Fault('UNAVAILABLE', 'the connection is closed'));
+    stream.on('data', (chunk: Buffer) => this.#read(chunk));
+    stream.on('drain', () => this.#wake());
+    stream.on('end', gone);
+    // `close` follows; without a listener an error would end the process.
+    stream.on('error', gone);
+    stream.on('close', gone);
+    if (stream.destroyed) gone();
+  }
+
+  #read(chunk: Buffer): void {
+    // What comes after the end is read and forgotten, so that the peer gets to read the reason.
+    if (this.#isOver) return;
+    this.#sinceKeys.bytes += chunk.length;
+    try {
+      if (this.#head === undefined) this.#parse(chunk);
+      else this.#readIdent(Buffer.concat([this.#head, chunk]));
+      this.#renewKeys();
+    } catch (error) {
+      this.#failed(error);
+    }
+  }
+
+  /** ssh2 loses bytes of a first line that comes in more than two pieces, so it gets the whole. */
+  #readIdent(head: Buffer): void {
+    this.#head = head;
+    if (identLength(head, this.#isServer) === undefined) return;
+    this.#head = undefined;
+    this.#parse(head);
+  }
+
+  #parse(bytes: Buffer): void {
+    this.#protocol.parse(bytes, 0, bytes.length);
+  }
+
+  #receive(payload: Buffer): void {
+    const [number = 0] = payload;
+    if (number === MESSAGE.DISCONNECT) {
+      const reader = new SshReader(payload.subarray(1), 'disconnection');
+      this.#disconnected(reader.u32(), reader.text());
+    } else if (number >= MESSAGE.USERAUTH_REQUEST || isService(number)) {
+      this.#options.message(payload);
+    } else if (!isIgnored(number)) {
+      this.unimplemented();
+    }
+  }
+
+  /** Tells the peer that the message at hand means nothing here. */
+  unimplemented(): void {
+    const sequence = ((this.#protocol._decipher?.inSeqno ?? 1) - 1) >>> 0;
+    this.send(message(MESSAGE.UNIMPLEMENTED).u32(sequence).finish());
+  }
+
+  #rekey(exchangeKeys: Protocol['_onPayload'], payload: Buffer): number | undefined {
+    if (!this.#isAuthenticated) throw violation('new keys before the login');
+    this.#expectKeys();
+    return exchangeKeys(payload);
+  }
+
+  #renewKeys(): void {
+    if (this.#isOver || !this.#isAuthenticated || this.#protocol._kexinit !== undefined) return;
+    const { bytes, at } = this.#sinceKeys;
+    if (bytes < this.#limits.rekeyBytes && systemClock.monotonicMs() - at < this.#limits.rekeyMs)
+      return;
+    this.#expectKeys();
+    this.#protocol.rekey();
+  }
+
+  #expectKeys(): void {
+    this.#kexTimer ??= setTimeout(
+      () => this.destroy(violation('the peer does not finish the key exchange')),
+      KEX_TIMEOUT_MS,
+    );
+  }
+
+  #keysRenewed(): void {
+    clearTimeout(this.#kexTimer);
+    this.#kexTimer = undefined;
+    this.#sinceKeys = { bytes: 0, at: systemClock.monotonicMs() };
+    if (this.#isReady) {
+      this.#wake();
+      return;
+    }
+    this.#isReady = true;
+    this.#options.ready();
+  }
+
+  #write(data: Buffer): void {
+    if (!this.#stream.writable) return;
+    this.#sinceKeys.bytes += data.length;
+    this.#cork();
+    this.#stream.write(data);
+    if (this.#stream.writableLength > this.#limits.pendingBytes) {
+      this.destroy(violation('the peer does not read'));
+    }
+  }
+
+  /** ssh2 writes a packet in three pieces. */
+  #cork(): void {
+    if (this.#isCorked) return;
+    this.#isCorked = true;
+    this.#stream.cork();
+    process.nextTick(() => {
+      this.#isCorked = false;
+      this.#stream.uncork();
+    });
+  }
+
+  #wake(): void {
+    while (!this.isBusy && !this.#isOver) {
+      const next = this.#waiting.shift();
+      if (next === undefined) return;
+      next();
+    }
+  }
+
+  #disconnected(code: number, text: string): void {
+    const said = printable(text);
+    const why = code === DISCONNECT.BY_APPLICATION || said === '' ? '' : `: ${said}`;
+    this.#finish(new Fault('UNAVAILABLE', `the peer ended the connection${why}`));
+  }
+
+  #failed(error: unknown): void {
+    const isPeers =
+      !(error instanceof Fault) ||
+      error.code === 'SSH_INVALID' ||
+      error.code === 'PROTOCOL_VIOLATION';
+    const fault = error instanceof Fault ? error : violation('protocol error', error);
+    this.disconnect(fault, isPeers ? DISCONNECT.PROTOCOL_ERROR : DISCONNECT.BY_APPLICATION);
+  }
+
+  #finish(reason: Fault): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    clearTimeout(this.#kexTimer);
+    this.#waiting.length = 0;
+    this.#protocol.cleanup();
+    this.#stream.end();
+    const linger = setTimeout(() => this.#stream.destroy(), LINGER_MS);
+    void this.closed.then(() => clearTimeout(linger));
+    this.#options.closed(reason);
+  }
+}
+
+function isService(number: number): boolean {
+  return number >= MESSAGE.SERVICE_REQUEST && number <= MESSAGE.EXT_INFO;
+}
+
+function isIgnored(number: number): boolean {
+  return number === MESSAGE.IGNORE || number === MESSAGE.DEBUG || number === MESSAGE.UNIMPLEMENTED;
+}
