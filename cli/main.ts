@@ -82,7 +82,8 @@ function report(error: unknown): number {
   }
   const fault = Fault.from(error);
   process.stderr.write(`writ: ${fault.message}\n`);
-  if (fault.code === 'INTERNAL') process.stderr.write(`${detail(fault.cause)}\n`);
+  if (fault.code === 'INTERNAL' && fault.cause !== undefined)
+    process.stderr.write(`${detail(fault.cause)}\n`);
   return FAULTS[fault.code].exit;
 }
 

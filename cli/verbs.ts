@@ -8,7 +8,7 @@ import { auditVerify } from './verbs/audit-verify.ts';
 import { backendSetup } from './verbs/backend-setup.ts';
 import { entryDelete, entryList, entryShow } from './verbs/entries.ts';
 import { entryCreate } from './verbs/entry-create.ts';
-import { fetchBundle, fetchJwt, fetchX509 } from './verbs/fetch.ts';
+import { fetchBundle, fetchJwt, fetchSsh, fetchX509 } from './verbs/fetch.ts';
 import { gatewayRun } from './verbs/gateway-run.ts';
 import { gatewayCreate, gatewayList } from './verbs/gateways.ts';
 import { grantList, grantRevoke, grantShow } from './verbs/grants.ts';
@@ -23,6 +23,8 @@ import { lockCreate, lockDelete, lockList } from './verbs/locks.ts';
 import { serverRun } from './verbs/server-run.ts';
 import { sessionReplay } from './verbs/session-replay.ts';
 import { sessionKill, sessionList, sessionShow } from './verbs/sessions.ts';
+import { sshConfig } from './verbs/ssh-config.ts';
+import { sshHostEnroll } from './verbs/ssh-host-enroll.ts';
 import { tokenCreate } from './verbs/token-create.ts';
 import { up } from './verbs/up.ts';
 
@@ -63,5 +65,8 @@ export const VERBS: readonly Verb[] = [
   auditVerify,
   fetchX509,
   fetchJwt,
+  fetchSsh,
   fetchBundle,
+  sshConfig,
+  sshHostEnroll,
 ];

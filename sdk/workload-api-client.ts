@@ -18,7 +18,8 @@ import { Fault } from '../runtime/fault.ts';
 import { type Client, RpcChannel } from '../runtime/grpc-client.ts';
 import { endpointPath } from './endpoint.ts';
 
-const METADATA = { 'workload.spiffe.io': 'true' } as const;
+/** Source: SPIFFE Workload Endpoint 3. */
+export const METADATA = { 'workload.spiffe.io': 'true' } as const;
 
 /** One state of a workload's X.509 identities. */
 export interface X509Context {

@@ -18,6 +18,27 @@ export interface ChildOptions {
   readonly user?: { readonly uid: number; readonly gid: number };
 }
 
+/**
+ * For a program that does not watch its stdin: a second subshell waits for the end of the pipe and sends
+ * the signal, so that no kill of the supervisor leaves the program running.
+ */
+const WRAPPER = `exec 3<&0
+signal=$1
+shift
+"$@" 3<&- </dev/null &
+program=$!
+(cat <&3 >/dev/null; kill -"$signal" "$program") &
+exec 3<&-
+wait "$program"`;
+
+/** @param signal what asks the program to stop, without SIG */
+export function endingWithStdin(
+  signal: string,
+  command: readonly string[],
+): Pick<ChildOptions, 'file' | 'args'> {
+  return { file: '/bin/sh', args: ['-c', WRAPPER, 'sh', signal, ...command] };
+}
+
 const STOP_MS = 8000;
 /** How our own processes begin the line that tells why they end. */
 const LAST_WORDS = /^writ: (.+)$/;

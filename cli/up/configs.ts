@@ -5,10 +5,12 @@ import { formatDuration } from '../../runtime/duration.ts';
 import { GATEWAY_NAME, type Plan } from './plan.ts';
 import type { StateDir } from './state-dir.ts';
 
-const JWT_SECONDS = 300;
+/** JWT-SVIDs and SSH certificates live no longer. */
+const SHORT_SECONDS = 300;
 
 export async function writeServerConfig(plan: Plan, state: StateDir): Promise<string> {
   const ttl = formatDuration(plan.ttlSeconds);
+  const short = formatDuration(Math.min(plan.ttlSeconds, SHORT_SECONDS));
   return await write(state.in('server', 'server.yaml'), {
     trust_domain: plan.trustDomain,
     state_dir: state.in('server'),
@@ -17,7 +19,8 @@ export async function writeServerConfig(plan: Plan, state: StateDir): Promise<st
     ttl: {
       x509_svid: ttl,
       agent_svid: ttl,
-      jwt_svid: formatDuration(Math.min(plan.ttlSeconds, JWT_SECONDS)),
+      jwt_svid: short,
+      ssh_certificate: short,
     },
     registration: {
       defaults: {
@@ -39,6 +42,7 @@ export async function writeAgentConfig(plan: Plan, state: StateDir): Promise<str
     server: `127.0.0.1:${plan.ports.server}`,
     join_string_file: state.in('agent', 'join-string'),
     workload_api: state.in('run', 'agent.sock'),
+    ssh_agent: state.in('run', 'ssh-agent.sock'),
     health: `127.0.0.1:${plan.ports.agentHealth}`,
   });
 }
@@ -50,7 +54,10 @@ export async function writeGatewayConfig(plan: Plan, state: StateDir): Promise<s
     state_dir: state.in('gateway'),
     server: `127.0.0.1:${plan.ports.server}`,
     workload_api: state.in('run', 'agent.sock'),
-    listen: { postgres: `127.0.0.1:${plan.ports.gatewayPostgres}` },
+    listen: {
+      postgres: `127.0.0.1:${plan.ports.gatewayPostgres}`,
+      ssh: `127.0.0.1:${plan.ports.gatewaySsh}`,
+    },
     health: `127.0.0.1:${plan.ports.gatewayHealth}`,
   });
 }

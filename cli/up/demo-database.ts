@@ -1,8 +1,8 @@
 /** The embedded PostgreSQL of `writ up`: initialised once, then started with TLS on 127.0.0.1. */
 import { execFile } from 'node:child_process';
-import { createHash, randomBytes } from 'node:crypto';
-import { chown, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { randomBytes } from 'node:crypto';
+import { chown, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { promisify } from 'node:util';
 import pg from 'pg';
 import { makeServerCertificate } from '../../certs-dev/make-certs.ts';
@@ -10,11 +10,12 @@ import { parseTrustDomain } from '../../identity/spiffe-id.ts';
 import { writeAtomic } from '../../runtime/atomic-file.ts';
 import { systemClock } from '../../runtime/clock.ts';
 import { Fault } from '../../runtime/fault.ts';
-import { Child } from './child.ts';
+import { Child, endingWithStdin } from './child.ts';
+import { chooseDemoHome, giveHome } from './demo-home.ts';
 import { installPostgres } from './postgres-native.ts';
 import { SHOP_SQL } from './shop-sql.ts';
 import type { StateDir } from './state-dir.ts';
-import { othersCanReach, type SystemUser } from './system-user.ts';
+import type { SystemUser } from './system-user.ts';
 
 export interface DemoDatabase {
   /** Resolves when it is gone, whatever ended it. */
@@ -49,21 +50,11 @@ const START_MS = 20_000;
 /** How Postgres tells why it does not start. */
 const FATAL = /FATAL: {2}(.+)$/;
 
-/**
- * Ends with its stdin, so that no kill of the supervisor leaves it running: the second subshell
- * waits for the end of the pipe and asks for a fast shutdown.
- */
-const WRAPPER = `exec 3<&0
-"$@" 3<&- </dev/null &
-server=$!
-(cat <&3 >/dev/null; kill -INT "$server") &
-exec 3<&-
-wait "$server"`;
-
 /** @throws Fault STATE_UNUSABLE when it does not start; nothing is left running then */
 export async function startDemoDatabase(options: DemoDatabaseOptions): Promise<DemoDatabase> {
   const { state, port, user } = options;
-  const home = await chooseHome(options);
+  const home = await chooseDemoHome('postgres', options);
+  await giveHome(home, user);
   const bin = await installPostgres(join(home, 'native'));
   const password = await superuserPassword(state);
   const caFile = state.in('postgres-ca.pem');
@@ -71,8 +62,8 @@ export async function startDemoDatabase(options: DemoDatabaseOptions): Promise<D
   await configure({ home, port, user, caFile });
   const child = new Child({
     name: 'postgres',
-    file: '/bin/sh',
-    args: ['-c', WRAPPER, 'sh', join(bin, 'postgres'), '-D', join(home, 'data')],
+    // SIGINT is Postgres's fast shutdown.
+    ...endingWithStdin('INT', [join(bin, 'postgres'), '-D', join(home, 'data')]),
     logFile: state.in('postgres.log'),
     cwd: '/',
     env: { PATH: process.env.PATH, LC_ALL: 'C', TZ: 'UTC' },
@@ -99,24 +90,6 @@ export async function startDemoDatabase(options: DemoDatabaseOptions): Promise<D
     await child.stop();
     throw error;
   }
-}
-
-/**
- * Below the state directory, unless that lies where the system user cannot go (a 0700 folder of
- * root): then below /var/lib/writ-demo, named after the state directory.
- */
-async function chooseHome({ state, user, say }: DemoDatabaseOptions): Promise<string> {
-  let home = state.in('postgres');
-  if (user !== undefined && !(await othersCanReach(home))) {
-    const name = createHash('sha256').update(state.path).digest('hex').slice(0, 16);
-    home = join('/var/lib', user.name, name);
-    if (state.fresh) await rm(home, { recursive: true, force: true });
-    say(`${user.name} cannot reach ${state.path}: the demo database stands in ${home}`);
-  }
-  await mkdir(dirname(home), { recursive: true, mode: 0o755 });
-  await mkdir(home, { recursive: true, mode: 0o700 });
-  if (user !== undefined) await chown(home, user.uid, user.gid);
-  return home;
 }
 
 async function superuserPassword(state: StateDir): Promise<string> {

@@ -6,6 +6,9 @@ import type { Plan } from './plan.ts';
 
 export const BACKEND = 'shop';
 export const GRANT = 'reporting-reads-shop';
+export const SSH_BACKEND = 'web-1';
+export const SSH_LOGIN = 'deploy';
+export const SSH_GRANT = 'reporting-on-web-1';
 const GRANT_LIFE_MS = 30 * 24 * 60 * 60 * 1000;
 
 export function sampleIdentity({ trustDomain }: Plan): string {
@@ -50,12 +53,46 @@ export function accessYaml(plan: Plan): string {
       name: GRANT,
       identity: sampleIdentity(plan),
       backend: BACKEND,
-      owner: 'ana@shop.example',
-      purpose: 'nightly revenue report',
-      expires_at: new Date(Date.now() + GRANT_LIFE_MS).toISOString(),
-      session: { maximum: '8h' },
+      ...sampleTerms(),
       postgres: { select: ['public.orders', 'public.customers'], statements: ['read'] },
     },
   ];
   return documents.map((document) => stringify(document)).join('---\n');
+}
+
+/** The SSH target: applied at each start, since ports may have moved. */
+export function sshBackendYaml(account: string, port: number): string {
+  return stringify({
+    kind: 'Backend',
+    name: SSH_BACKEND,
+    type: 'ssh',
+    environment: 'demo',
+    on_stale: 'standard',
+    ssh: {
+      address: `127.0.0.1:${port}`,
+      host_ca: 'trust-domain',
+      logins: { [SSH_LOGIN]: { account } },
+    },
+  });
+}
+
+/** The sample's way to the SSH target: applied once. */
+export function sshGrantYaml(plan: Plan): string {
+  return stringify({
+    kind: 'Grant',
+    name: SSH_GRANT,
+    identity: sampleIdentity(plan),
+    backend: SSH_BACKEND,
+    ...sampleTerms(),
+    ssh: { logins: [SSH_LOGIN], channels: { shell: true, exec: true, sftp: true } },
+  });
+}
+
+function sampleTerms() {
+  return {
+    owner: 'ana@shop.example',
+    purpose: 'nightly revenue report',
+    expires_at: new Date(Date.now() + GRANT_LIFE_MS).toISOString(),
+    session: { maximum: '8h' },
+  };
 }

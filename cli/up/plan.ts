@@ -31,6 +31,8 @@ export function healthUrl(port: number): string {
 }
 
 export const GATEWAY_NAME = 'demo';
+/** The name that the gateway's certificates carry and every printed command uses. */
+export const GATEWAY_HOST = 'localhost';
 
 export function gatewayId({ trustDomain }: Plan): string {
   return `spiffe://${trustDomain}/writ/gateway/${GATEWAY_NAME}`;

@@ -9,6 +9,8 @@ export interface Ports {
   readonly agentHealth: number;
   readonly gatewayHealth: number;
   readonly postgres: number;
+  readonly gatewaySsh: number;
+  readonly sshd: number;
 }
 
 const DEFAULTS: Ports = {
@@ -18,20 +20,22 @@ const DEFAULTS: Ports = {
   agentHealth: 8083,
   gatewayHealth: 8084,
   postgres: 8085,
+  gatewaySsh: 2222,
+  sshd: 8086,
 };
 
 /**
- * The default ports, or six in a row from `base`: server, gateway, then health of server, agent and
- * gateway, then the embedded Postgres.
+ * The default ports, or eight in a row from `base`: server, gateway for PostgreSQL, health of server,
+ * agent and gateway, the embedded Postgres, gateway for SSH, the demo's sshd.
  * @throws Fault USAGE
  */
 export function choosePorts(base: string | undefined): Ports {
   if (base === undefined) return DEFAULTS;
   const first = Number(base);
-  if (!/^\d{1,5}$/.test(base) || first < 1024 || first > 65_530) {
+  if (!/^\d{1,5}$/.test(base) || first < 1024 || first > 65_528) {
     throw new Fault(
       'USAGE',
-      `--port-base ${JSON.stringify(base)}: write a port from 1024 to 65530`,
+      `--port-base ${JSON.stringify(base)}: write a port from 1024 to 65528`,
     );
   }
   return {
@@ -41,6 +45,8 @@ export function choosePorts(base: string | undefined): Ports {
     agentHealth: first + 3,
     gatewayHealth: first + 4,
     postgres: first + 5,
+    gatewaySsh: first + 6,
+    sshd: first + 7,
   };
 }
 

@@ -7,7 +7,7 @@ import { systemClock } from '../../runtime/clock.ts';
 import { Closers } from '../../runtime/closers.ts';
 import { AdminConnection } from '../admin-connection.ts';
 import type { VerbIo } from '../verb.ts';
-import { declareDemo } from './declare-demo.ts';
+import { declareDatabase, declareTarget } from './declare-demo.ts';
 import {
   ensureSampleEntry,
   joinAgent,
@@ -17,15 +17,17 @@ import {
 import { type DemoDatabase, startDemoDatabase } from './demo-database.ts';
 import { keepBackendSetUp } from './demo-dba.ts';
 import { sampleIdentity } from './demo-resources.ts';
+import { sshConfigFile, writeDemoSshConfig } from './demo-ssh-config.ts';
+import { type DemoSshd, type DemoTarget, findDemoTarget, startDemoSshd } from './demo-sshd.ts';
 import { printInstructions } from './instructions.ts';
-import type { Plan } from './plan.ts';
+import { GATEWAY_HOST, type Plan } from './plan.ts';
 import { checkPorts } from './ports.ts';
 import { startAgent, startGateway, startServer } from './processes.ts';
 import { type Attested, runSample } from './sample.ts';
 import { openStateDir, type StateDir } from './state-dir.ts';
 import type { Supervised } from './supervised.ts';
-import { demoUser } from './system-user.ts';
-import { GATEWAY_HOST, type Running, writeUpJson } from './up-json.ts';
+import { systemUser } from './system-user.ts';
+import { type Running, writeUpJson } from './up-json.ts';
 
 interface Start {
   readonly plan: Plan;
@@ -72,19 +74,21 @@ async function startParts({ plan, state, io, closers }: Start): Promise<UpParts>
     stopInTurn(part, closers);
     return part;
   };
-  const [database, server] = await allOrFirstFault([
+  const [database, target, server] = await allOrFirstFault([
     startDatabase(plan, state, io).then(held),
+    findDemoTarget(say),
     startServer(parts).then(held),
   ]);
   const join = await joinAgent(plan, state, io);
   const began = systemClock.monotonicMs();
   let attestedMs = 0;
-  const [agent, password, gateway] = await allOrFirstFault([
+  const [agent, password, sshd, gateway] = await allOrFirstFault([
     startAgent({ ...parts, prepare: () => rejoinExpiredAgent(plan, state, io) }).then((agent) => {
       attestedMs = Math.round(systemClock.monotonicMs() - began);
       return held(agent);
     }),
-    declareDemo({ plan, state, database, io }),
+    declareDatabase({ plan, state, database, io }),
+    startTarget(target, parts).then((sshd) => sshd && held(sshd)),
     registerGateway(plan, state, io)
       .then((program) => startGateway({ ...parts, program }))
       .then(held),
@@ -96,16 +100,32 @@ async function startParts({ plan, state, io, closers }: Start): Promise<UpParts>
     joined: join.anew,
     milliseconds: attestedMs,
   };
-  running = { database, server, agent, gateway, agentId: join.agentId, node, password };
+  if (sshd !== undefined) await writeDemoSshConfig(plan, state, io);
+  running = { database, sshd, server, agent, gateway, agentId: join.agentId, node, password };
   await writeUpJson(plan, state, running);
   return running;
 }
 
 async function startDatabase(plan: Plan, state: StateDir, io: VerbIo): Promise<DemoDatabase> {
   const say = (line: string) => io.err(line);
-  const user = await demoUser(say);
+  const user = await systemUser({
+    name: 'writ-demo-db',
+    shell: '/usr/sbin/nologin',
+    why: 'Postgres refuses to run as root',
+    say,
+  });
   const { signal } = io;
   return await startDemoDatabase({ state, port: plan.ports.postgres, user, signal, say });
+}
+
+/** The SSH target, where there is an sshd to make one of. */
+async function startTarget(
+  target: DemoTarget | undefined,
+  { plan, state, io }: Omit<Start, 'closers'>,
+): Promise<DemoSshd | undefined> {
+  if (target === undefined) return undefined;
+  await declareTarget(plan, target.account, io);
+  return await startDemoSshd({ target, state, port: plan.ports.sshd, io });
 }
 
 /** Like Promise.all, but waits for all before it rejects, so that what did start can be stopped. */
@@ -123,6 +143,7 @@ interface Part {
 
 interface UpParts extends Running {
   readonly database: DemoDatabase;
+  readonly sshd: DemoSshd | undefined;
   readonly server: Supervised;
   readonly agent: Supervised;
   readonly gateway: Supervised;
@@ -133,8 +154,17 @@ interface UpParts extends Running {
 
 /** Shows the sample, then stays until Ctrl-C or until a part is lost for good. */
 async function stay(running: UpParts, { plan, state, io }: Omit<Start, 'closers'>): Promise<void> {
-  const { database, server, agent, gateway, node, password } = running;
-  const background = keepBackendSetUp(database, password, io);
+  const { database, sshd, server, agent, gateway, node, password } = running;
+  await using closers = new Closers();
+  const setUps = new AbortController();
+  const stopSetUps = () => setUps.abort();
+  io.signal.addEventListener('abort', stopSetUps, { once: true });
+  const background = keepBackendSetUp(database, password, { ...io, signal: setUps.signal });
+  closers.defer(async () => {
+    io.signal.removeEventListener('abort', stopSetUps);
+    stopSetUps();
+    await background;
+  });
   if (plan.sample) {
     await ensureSampleEntry(plan, io);
     await runSample({
@@ -142,16 +172,17 @@ async function stay(running: UpParts, { plan, state, io }: Omit<Start, 'closers'
       workloadApi: `unix://${state.in('run', 'agent.sock')}`,
       spiffeId: sampleIdentity(plan),
       gateway: { host: GATEWAY_HOST, port: plan.ports.gatewayPostgres },
+      sshConfig: sshd && sshConfigFile(state),
       io,
     });
   }
-  printInstructions(plan, state, io);
-  const databaseLost = database.gone.then(() => {
-    if (!io.signal.aborted) throw database.epitaph();
+  printInstructions({ plan, state, hasSsh: sshd !== undefined, io });
+  const servers = [database, ...(sshd === undefined ? [] : [sshd])].map(async (part) => {
+    await part.gone;
+    if (!io.signal.aborted) throw part.epitaph();
   });
   const lost = [server, agent, gateway].map((process) => process.lost);
-  await Promise.race([aborted(io.signal), databaseLost, ...lost]);
-  await background;
+  await Promise.race([aborted(io.signal), ...servers, ...lost]);
 }
 
 /** A second Ctrl-C, at least 300 ms after the first, kills what has not stopped yet. */

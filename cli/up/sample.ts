@@ -1,5 +1,4 @@
 /** The sample workload: what a service does with Writ, step by step, on screen. */
-import { timestampDate } from '@bufbuild/protobuf/wkt';
 import pg from 'pg';
 import { bundleToPem } from '../../identity/bundle.ts';
 import { SpiffeId } from '../../identity/spiffe-id.ts';
@@ -10,9 +9,11 @@ import { Fault } from '../../runtime/fault.ts';
 import { fetchJwtSvid } from '../../sdk/jwt-source.ts';
 import { WorkloadApiClient } from '../../sdk/workload-api-client.ts';
 import { X509Source } from '../../sdk/x509-source.ts';
-import { transcriptLines } from '../transcript.ts';
 import type { VerbIo } from '../verb.ts';
 import { BACKEND } from './demo-resources.ts';
+import { newestSession, replay } from './sample-session.ts';
+import { runSshSample } from './sample-ssh.ts';
+import { stepper } from './sample-step.ts';
 
 export interface SampleOptions {
   readonly node: Attested;
@@ -20,6 +21,8 @@ export interface SampleOptions {
   readonly workloadApi: string;
   readonly spiffeId: string;
   readonly gateway: { readonly host: string; readonly port: number };
+  /** Path of an ssh_config; undefined where this machine has no sshd. */
+  readonly sshConfig: string | undefined;
   readonly io: VerbIo;
 }
 
@@ -69,7 +72,7 @@ export async function runSample(options: SampleOptions): Promise<void> {
     const error = await refusalOf(client.query(REFUSED));
     show(`${error.code}: ${error.message}`);
   });
-  const session = await newestSession(options);
+  const session = await newestSession(options.spiffeId, BACKEND, io);
   await step(`writ session kill ${session}, in mid-query`, async (show) => {
     const query = refusalOf(client.query(LONG_QUERY));
     await systemClock.wait(200, io.signal);
@@ -84,25 +87,9 @@ export async function runSample(options: SampleOptions): Promise<void> {
   await step(`writ session replay ${session}`, async (show) => {
     for (const line of await replay(session, io)) show(line);
   });
-}
-
-type Show = (line: string) => void;
-
-function stepper(io: VerbIo) {
-  let count = 0;
-  const told = (title: string, milliseconds: number, lines: readonly string[]) => {
-    count += 1;
-    io.out(`${count}. ${title}  (${Math.round(milliseconds)} ms)`);
-    for (const line of lines) io.out(`     ${line}`);
-  };
-  const step = async <T>(title: string, work: (show: Show) => Promise<T>): Promise<T> => {
-    const started = systemClock.monotonicMs();
-    const shown: string[] = [];
-    const result = await work((line) => shown.push(line));
-    told(title, systemClock.monotonicMs() - started, shown);
-    return result;
-  };
-  return Object.assign(step, { told });
+  if (options.sshConfig !== undefined) {
+    await runSshSample({ step, config: options.sshConfig, spiffeId: options.spiffeId, io });
+  }
 }
 
 async function connect({ gateway }: SampleOptions, source: X509Source): Promise<pg.Client> {
@@ -134,35 +121,4 @@ async function refusalOf(query: Promise<unknown>): Promise<{ code?: string; mess
     return error as { code?: string; message: string };
   }
   throw new Fault('INTERNAL', 'the sample was allowed what it should be refused');
-}
-
-async function newestSession({ io, spiffeId }: SampleOptions): Promise<string> {
-  const { sessions } = await io
-    .admin(SessionService)
-    .listSessions({ openOnly: true, limit: 20 }, { signal: io.signal });
-  const mine = sessions
-    .filter((session) => session.spiffeId === spiffeId)
-    .sort((a, b) => openedMs(b.openedAt) - openedMs(a.openedAt));
-  const [newest] = mine;
-  if (newest === undefined) throw new Fault('INTERNAL', "the sample's session is not listed");
-  return newest.id;
-}
-
-function openedMs(at: Parameters<typeof timestampDate>[0] | undefined): number {
-  return at === undefined ? 0 : timestampDate(at).getTime();
-}
-
-/** The transcript, once the gateway has sealed the record. */
-async function replay(sessionId: string, io: VerbIo): Promise<string[]> {
-  for (let tries = 0; ; tries += 1) {
-    const lines: string[] = [];
-    let state = '';
-    const stream = io.admin(SessionService).replaySession({ sessionId }, { signal: io.signal });
-    for await (const { message } of stream) {
-      if (message.case === 'event') lines.push(...transcriptLines(message.value));
-      if (message.case === 'verdict') state = message.value.state;
-    }
-    if (state === 'verified' || tries === 50) return [...lines, `record ${state}`];
-    await systemClock.wait(100, io.signal);
-  }
 }

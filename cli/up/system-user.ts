@@ -5,49 +5,55 @@ import { promisify } from 'node:util';
 import { Fault } from '../../runtime/fault.ts';
 
 const run = promisify(execFile);
-const NAME = 'writ-demo';
 const OTHERS_MAY_ENTER = 0o001;
 
-/** An account that the demo's servers run as where `writ up` is root, since Postgres refuses root. */
+/** An account that one of the demo's servers runs as where `writ up` is root. */
 export interface SystemUser {
   readonly name: string;
   readonly uid: number;
   readonly gid: number;
+  readonly home: string;
+  readonly shell: string;
+}
+
+/** What the account is made for. */
+export interface SystemUserWish {
+  readonly name: string;
+  readonly shell: string;
+  /** Ends the sentence `made the system user NAME: `. */
+  readonly why: string;
+  /** Told in one line that the account was made. */
+  say(line: string): void;
 }
 
 /**
- * `writ-demo`, made if it is missing; undefined where this process is not root.
- * @param say told in one line that the account was made
+ * The account, made if it is missing; undefined where this process is not root. Whoever can log in to
+ * one of the demo's accounts must not reach the files of the other: so the database has its own.
  * @throws Fault STATE_UNUSABLE
  */
-export async function demoUser(say: (line: string) => void): Promise<SystemUser | undefined> {
+export async function systemUser(wish: SystemUserWish): Promise<SystemUser | undefined> {
   if (process.getuid?.() !== 0) return undefined;
-  const found = await lookUp();
+  const { name, shell, why, say } = wish;
+  const found = await lookUp(name);
   if (found !== undefined) return found;
-  const args = [
-    '--system',
-    '--user-group',
-    '--no-create-home',
-    '--shell',
-    '/usr/sbin/nologin',
-    NAME,
-  ];
   try {
+    const args = ['--system', '--user-group', '--no-create-home', '--shell', shell, name];
     await run('useradd', args);
   } catch (cause) {
-    const message = `as root the demo database needs the system user ${NAME}, and useradd failed`;
+    const message = `as root the demo needs the system user ${name}, and useradd failed`;
     throw new Fault('STATE_UNUSABLE', message, { cause });
   }
-  say(`made the system user ${NAME}: Postgres refuses to run as root`);
-  const made = await lookUp();
-  if (made === undefined) throw new Fault('STATE_UNUSABLE', `the system user ${NAME} is missing`);
+  say(`made the system user ${name}: ${why}`);
+  const made = await lookUp(name);
+  if (made === undefined) throw new Fault('STATE_UNUSABLE', `the system user ${name} is missing`);
   return made;
 }
 
-async function lookUp(): Promise<SystemUser | undefined> {
+async function lookUp(name: string): Promise<SystemUser | undefined> {
   try {
-    const [uid, gid] = await Promise.all([run('id', ['-u', NAME]), run('id', ['-g', NAME])]);
-    return { name: NAME, uid: Number(uid.stdout), gid: Number(gid.stdout) };
+    const { stdout } = await run('getent', ['passwd', name]);
+    const [, , uid = '', gid = '', , home = '', shell = ''] = stdout.trim().split(':');
+    return { name, uid: Number(uid), gid: Number(gid), home, shell };
   } catch {
     return undefined;
   }

@@ -1,10 +1,8 @@
 import { writeAtomic } from '../../runtime/atomic-file.ts';
-import { BACKEND } from './demo-resources.ts';
-import { gatewayId, healthUrl, type Plan } from './plan.ts';
+import { BACKEND, SSH_BACKEND, SSH_LOGIN } from './demo-resources.ts';
+import { sshConfigFile } from './demo-ssh-config.ts';
+import { GATEWAY_HOST, gatewayId, healthUrl, type Plan } from './plan.ts';
 import type { StateDir } from './state-dir.ts';
-
-/** The name that the gateway's certificate carries and every printed command uses. */
-export const GATEWAY_HOST = 'localhost';
 
 /** `up.json`: what a script needs to drive a running `writ up`. Its keys are a promise (docs/up.md). */
 export interface UpJson {
@@ -22,6 +20,8 @@ export interface UpJson {
     readonly id: string;
     /** `unix://` URI. */
     readonly workload_api: string;
+    /** Path of the ssh-agent socket, for SSH_AUTH_SOCK or IdentityAgent. */
+    readonly ssh_agent: string;
     readonly health: string;
   };
   readonly gateway: {
@@ -29,6 +29,8 @@ export interface UpJson {
     readonly id: string;
     /** host:port. */
     readonly postgres: string;
+    /** host:port. */
+    readonly ssh: string;
     readonly health: string;
   };
   /** PEM file of the trust domain's X.509 authorities. */
@@ -38,6 +40,12 @@ export interface UpJson {
     readonly backend: string;
     /** The embedded database as its superuser, for tests alone. */
     readonly database_url: string;
+    /** Name of the SSH backend; this and the next two are there if this machine has an sshd. */
+    readonly ssh_target?: string;
+    /** A login of it that the sample is granted. */
+    readonly ssh_login?: string;
+    /** Path of an ssh_config for `ssh -F`, its known_hosts beside it. */
+    readonly ssh_config?: string;
   };
   readonly pids: {
     readonly up: number;
@@ -45,12 +53,14 @@ export interface UpJson {
     readonly agent: number;
     readonly gateway: number;
     readonly postgres: number;
+    readonly sshd?: number;
   };
 }
 
 /** The parts whose process ids change when they are started again. */
 export interface Running {
   readonly database: { readonly url: string; readonly pid: number };
+  readonly sshd: { readonly pid: number } | undefined;
   readonly server: { readonly pid: number };
   readonly agent: { readonly pid: number };
   readonly gateway: { readonly pid: number };
@@ -70,21 +80,32 @@ export async function writeUpJson(plan: Plan, state: StateDir, running: Running)
     agent: {
       id: await running.agentId(),
       workload_api: `unix://${state.in('run', 'agent.sock')}`,
+      ssh_agent: state.in('run', 'ssh-agent.sock'),
       health: healthUrl(ports.agentHealth),
     },
     gateway: {
       id: gatewayId(plan),
       postgres: `${GATEWAY_HOST}:${ports.gatewayPostgres}`,
+      ssh: `${GATEWAY_HOST}:${ports.gatewaySsh}`,
       health: healthUrl(ports.gatewayHealth),
     },
     bundle: state.in('bundle.pem'),
-    demo: { backend: BACKEND, database_url: running.database.url },
+    demo: {
+      backend: BACKEND,
+      database_url: running.database.url,
+      ...(running.sshd && {
+        ssh_target: SSH_BACKEND,
+        ssh_login: SSH_LOGIN,
+        ssh_config: sshConfigFile(state),
+      }),
+    },
     pids: {
       up: process.pid,
       server: running.server.pid,
       agent: running.agent.pid,
       gateway: running.gateway.pid,
       postgres: running.database.pid,
+      ...(running.sshd && { sshd: running.sshd.pid }),
     },
   };
   const text = `${JSON.stringify(content, undefined, 2)}\n`;

@@ -1,15 +1,19 @@
-/** `writ fetch x509|jwt|bundle`: this process's identity from the agent, for people and scripts. */
+/** `writ fetch x509|jwt|ssh|bundle`: this process's identity from the agent, for people and scripts. */
+import { generateKeyPairSync } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { bundleToPem } from '../../identity/bundle.ts';
 import { SpiffeId } from '../../identity/spiffe-id.ts';
+import { opensshPrivateKey } from '../../identity/ssh/private-key.ts';
+import { encodePublicKey, publicKeyLine } from '../../identity/ssh/public-key.ts';
 import { svidPem } from '../../identity/x509-svid.ts';
 import { writeAtomic } from '../../runtime/atomic-file.ts';
 import { Fault } from '../../runtime/fault.ts';
 import { fetchJwtSvid } from '../../sdk/jwt-source.ts';
+import { SshAccessClient } from '../../sdk/ssh-access-client.ts';
 import { WorkloadApiClient } from '../../sdk/workload-api-client.ts';
 import { X509Source } from '../../sdk/x509-source.ts';
-import { defaultStateDir } from '../admin-connection.ts';
+import { agentEndpoint } from '../agent-endpoint.ts';
 import { type Flags, textFlag, textFlags, type Verb, type VerbIo } from '../verb.ts';
 
 const WAIT_MS = 10_000;
@@ -38,6 +42,37 @@ export const fetchX509: Verb = {
   },
 };
 
+export const fetchSsh: Verb = {
+  path: ['fetch', 'ssh'],
+  positionals: [],
+  summary: 'Write a new SSH key, its certificate and known_hosts for clients without an ssh-agent',
+  options: { ...common, out: { type: 'string', default: '.' } },
+  async run(flags, io) {
+    await using client = new SshAccessClient(agentEndpoint(flags));
+    const { privateKey } = generateKeyPairSync('ed25519');
+    const publicKey = encodePublicKey(privateKey);
+    const signal = AbortSignal.any([io.signal, AbortSignal.timeout(WAIT_MS)]);
+    const { id, certificate, hostAuthorities, expiresAt } = await client.issue(publicKey, {
+      ...idOf(flags),
+      signal,
+    });
+    const folder = textFlag(flags, 'out') ?? '.';
+    const comment = String(id);
+    const hosts = hostAuthorities.map((blob) => `@cert-authority * ${publicKeyLine(blob)}`);
+    await mkdir(folder, { recursive: true, mode: 0o700 });
+    const write = (name: string, lines: readonly string[], mode: number) =>
+      writeAtomic(join(folder, name), Buffer.from(`${lines.join('\n')}\n`), mode);
+    await write('id_ed25519', [opensshPrivateKey(privateKey, comment).trimEnd()], 0o600);
+    await write('id_ed25519.pub', [publicKeyLine(publicKey, comment)], 0o644);
+    await write('id_ed25519-cert.pub', [publicKeyLine(certificate.blob, comment)], 0o644);
+    await write('known_hosts', hosts, 0o644);
+    io.out(comment);
+    io.err(
+      `id_ed25519, id_ed25519-cert.pub and known_hosts in ${folder} hold until ${expiresAt.toISOString()}`,
+    );
+  },
+};
+
 export const fetchBundle: Verb = {
   path: ['fetch', 'bundle'],
   positionals: [],
@@ -57,7 +92,7 @@ export const fetchJwt: Verb = {
   async run(flags, io) {
     const audience = textFlags(flags, 'audience');
     if (audience.length === 0) throw new Fault('USAGE', 'fetch jwt: name the --audience');
-    await using client = new WorkloadApiClient(endpoint(flags));
+    await using client = new WorkloadApiClient(agentEndpoint(flags));
     const signal = AbortSignal.any([io.signal, AbortSignal.timeout(WAIT_MS)]);
     const svid = await fetchJwtSvid(client, audience, { ...idOf(flags), signal });
     io.out(svid.token);
@@ -66,16 +101,10 @@ export const fetchJwt: Verb = {
 
 function connect(flags: Flags, io: VerbIo): Promise<X509Source> {
   const signal = AbortSignal.any([io.signal, AbortSignal.timeout(WAIT_MS)]);
-  return X509Source.connect({ endpoint: endpoint(flags), ...idOf(flags), signal });
+  return X509Source.connect({ endpoint: agentEndpoint(flags), ...idOf(flags), signal });
 }
 
 function idOf(flags: Flags): { spiffeId?: SpiffeId } {
   const text = textFlag(flags, 'spiffe-id');
   return text === undefined ? {} : { spiffeId: SpiffeId.parse(text) };
-}
-
-/** `--socket`, SPIFFE_ENDPOINT_SOCKET, or the agent of `writ up`. */
-function endpoint(flags: Flags): string {
-  const given = textFlag(flags, 'socket') ?? process.env.SPIFFE_ENDPOINT_SOCKET;
-  return given ?? `unix://${join(defaultStateDir(), 'run/agent.sock')}`;
 }

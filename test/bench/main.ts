@@ -7,10 +7,14 @@ import { startUp } from '../fixtures/writ-up.ts';
 import { benchPgbench } from './pgbench.ts';
 import { benchRevocation } from './revocation.ts';
 import type { Row } from './row.ts';
+import { benchSsh } from './ssh.ts';
+import { benchSshRevocation } from './ssh-revocation.ts';
 
 const ROWS: Readonly<Record<string, Row>> = {
   pgbench: benchPgbench,
   revocation: benchRevocation,
+  ssh: benchSsh,
+  'ssh-revocation': benchSshRevocation,
 };
 
 const { values, positionals } = parseArgs({

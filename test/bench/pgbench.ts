@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { hasProgram } from '../fixtures/programs.ts';
 import { applyDocuments, grantDocument, makeWorkload } from '../fixtures/workload.ts';
 import { type RunningUp, runProgram } from '../fixtures/writ-up.ts';
+import { median } from './percentile.ts';
 import type { BenchOptions } from './row.ts';
 
 const SCALE = '5';
@@ -76,9 +77,4 @@ async function pgbench({ conninfo, password }: Target, ...args: string[]): Promi
   const outcome = await runProgram('pgbench', [...args, conninfo], { env, timeoutMs: 120_000 });
   if (outcome.status !== 0) throw new Error(`pgbench: ${outcome.stderr}`);
   return outcome.stdout;
-}
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
 }

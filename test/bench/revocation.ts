@@ -8,6 +8,7 @@ import { systemClock } from '../../runtime/clock.ts';
 import { listSessions } from '../fixtures/shop-catalog.ts';
 import { readingWorkload, type Workload } from '../fixtures/workload.ts';
 import type { RunningUp } from '../fixtures/writ-up.ts';
+import { percentile, show } from './percentile.ts';
 import type { BenchOptions } from './row.ts';
 
 const PROMISED_MS = 1000;
@@ -72,13 +73,4 @@ async function untilEnd(
   await end();
   await gone;
   return systemClock.monotonicMs() - started;
-}
-
-function show(values: readonly number[], rank: number): string {
-  return `${percentile(values, rank).toFixed(0)} ms`;
-}
-
-function percentile(values: readonly number[], rank: number): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.min(sorted.length - 1, Math.ceil(sorted.length * rank) - 1)] ?? Number.NaN;
 }

@@ -4,45 +4,76 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { hasProgram, skipWithout } from '../fixtures/programs.ts';
-import { runProgram, startUp } from '../fixtures/writ-up.ts';
+import { type RunningUp, runProgram, startUp } from '../fixtures/writ-up.ts';
 
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), '../..');
 
-describe('docs/postgres.md', () => {
-  it('works as it is written, command by command', async function () {
-    if (!hasProgram('psql')) skipWithout(this, 'psql');
-    await using up = await startUp();
-    const folder = await mkdtemp(join(tmpdir(), 'writ-docs-'));
-    const page = await readFile(join(ROOT, 'docs/postgres.md'), 'utf8');
-    const blocks = [...page.matchAll(/^```sh\n([\s\S]*?)^```$/gm)].map((match) => match[1] ?? '');
-    assert.ok(blocks.length >= 5);
-    const port = up.json.gateway.postgres.split(':')[1] ?? '';
-    const script = blocks.join('\n').replaceAll('port=6432', `port=${port}`);
-    await mkdir(join(folder, 'bin'));
-    const shim = join(folder, 'bin/writ');
-    await writeFile(shim, `#!/bin/sh\nexec node ${join(ROOT, 'dist/cli/main.js')} "$@"\n`);
-    await chmod(shim, 0o755);
-    const env = {
-      ...process.env,
-      PATH: `${join(folder, 'bin')}:${process.env.PATH}`,
-      WRIT_ADMIN_SOCKET: up.json.server.admin_socket,
-      SPIFFE_ENDPOINT_SOCKET: up.json.agent.workload_api,
-    };
-    const outcome = await runProgram('bash', ['-euo', 'pipefail', '-c', script], {
-      cwd: folder,
-      env,
-    });
-    await rm(folder, { recursive: true, force: true });
-    const all = outcome.stdout + outcome.stderr;
-    assert.equal(outcome.status, 0, all);
-    for (const piece of [
-      'ana@example.org',
-      'refused by the gateway',
+interface Page {
+  readonly file: string;
+  readonly program: string;
+  /** As the page has it, and as this run has it. */
+  port(up: RunningUp): readonly [string, string];
+  /** What its commands print. */
+  readonly pieces: readonly string[];
+}
+
+const PAGES: readonly Page[] = [
+  {
+    file: 'docs/postgres.md',
+    program: 'psql',
+    port: (up) => ['port=6432', `port=${portOf(up.json.gateway.postgres)}`],
+    pieces: ['ana@example.org', 'refused by the gateway', 'record verified', 'unbroken'],
+  },
+  {
+    file: 'docs/ssh.md',
+    program: '/usr/sbin/sshd',
+    port: (up) => [':2222', `:${portOf(up.json.gateway.ssh)}`],
+    pieces: [
+      'logged in as',
+      'ssh-ed25519-cert-v01@openssh.com AAAA',
+      'spiffe://example.org/ci/deploy',
       'record verified',
+      'TrustedUserCAKeys',
+      'web-1/deploy',
       'unbroken',
-    ]) {
-      assert.ok(all.includes(piece), `${piece} in\n${all}`);
-    }
-    assert.doesNotMatch(all, /\b9\d\d-\d\d-\d{4}\b/);
-  }).timeout(120_000);
-});
+    ],
+  },
+];
+
+for (const { file, program, port, pieces } of PAGES) {
+  describe(file, () => {
+    it('works as it is written, command by command', async function () {
+      if (!hasProgram(program)) skipWithout(this, program);
+      await using up = await startUp();
+      const folder = await mkdtemp(join(tmpdir(), 'writ-docs-'));
+      const page = await readFile(join(ROOT, file), 'utf8');
+      const blocks = [...page.matchAll(/^```sh\n([\s\S]*?)^```$/gm)].map((match) => match[1] ?? '');
+      assert.ok(blocks.length >= 5);
+      const script = blocks.join('\n').replaceAll(...port(up));
+      await mkdir(join(folder, 'bin'));
+      const shim = join(folder, 'bin/writ');
+      await writeFile(shim, `#!/bin/sh\nexec node ${join(ROOT, 'dist/cli/main.js')} "$@"\n`);
+      await chmod(shim, 0o755);
+      const env = {
+        ...process.env,
+        PATH: `${join(folder, 'bin')}:${process.env.PATH}`,
+        WRIT_ADMIN_SOCKET: up.json.server.admin_socket,
+        SPIFFE_ENDPOINT_SOCKET: up.json.agent.workload_api,
+        UP_JSON: join(up.state, 'up.json'),
+      };
+      const outcome = await runProgram('bash', ['-euo', 'pipefail', '-c', script], {
+        cwd: folder,
+        env,
+      });
+      await rm(folder, { recursive: true, force: true });
+      const all = outcome.stdout + outcome.stderr;
+      assert.equal(outcome.status, 0, all);
+      for (const piece of pieces) assert.ok(all.includes(piece), `${piece} in\n${all}`);
+      assert.doesNotMatch(all, /\b9\d\d-\d\d-\d{4}\b/);
+    }).timeout(120_000);
+  });
+}
+
+function portOf(address: string): string {
+  return address.split(':')[1] ?? '';
+}

@@ -2,7 +2,10 @@ module writ.test/interop
 
 go 1.24.0
 
-require github.com/spiffe/go-spiffe/v2 v2.9.0
+require (
+	github.com/spiffe/go-spiffe/v2 v2.9.0
+	golang.org/x/crypto v0.46.0
+)
 
 require (
 	github.com/Microsoft/go-winio v0.6.2 // indirect
