@@ -36,7 +36,10 @@ export async function writeSshConfig(folder: string, access: SshAccess): Promise
 }
 
 /** One `@cert-authority` line for each authority, for the gateways' and the targets' names alone. */
-export function knownHostsText({ targets, hostAuthorities }: SshAccess): string {
+export function knownHostsText({
+  targets,
+  hostAuthorities,
+}: Omit<SshAccess, 'agentSocket'>): string {
   const gateways = gatewaysOf(targets).flatMap(({ hosts, port }) =>
     hosts.flatMap((host) => [host, `[${host}]:${port}`]),
   );

@@ -14,6 +14,7 @@ import { SshAccessClient } from '../../sdk/ssh-access-client.ts';
 import { WorkloadApiClient } from '../../sdk/workload-api-client.ts';
 import { X509Source } from '../../sdk/x509-source.ts';
 import { agentEndpoint } from '../agent-endpoint.ts';
+import { knownHostsText } from '../ssh-config.ts';
 import { type Flags, textFlag, textFlags, type Verb, type VerbIo } from '../verb.ts';
 
 const WAIT_MS = 10_000;
@@ -52,19 +53,19 @@ export const fetchSsh: Verb = {
     const { privateKey } = generateKeyPairSync('ed25519');
     const publicKey = encodePublicKey(privateKey);
     const signal = AbortSignal.any([io.signal, AbortSignal.timeout(WAIT_MS)]);
-    const { id, certificate, hostAuthorities, expiresAt } = await client.issue(publicKey, {
+    const { id, certificate, expiresAt } = await client.issue(publicKey, {
       ...idOf(flags),
       signal,
     });
+    const hosts = knownHostsText(await client.access(signal));
     const folder = textFlag(flags, 'out') ?? '.';
     const comment = String(id);
-    const hosts = hostAuthorities.map((blob) => `@cert-authority * ${publicKeyLine(blob)}`);
     await mkdir(folder, { recursive: true, mode: 0o700 });
-    const write = (name: string, lines: readonly string[], mode: number) =>
-      writeAtomic(join(folder, name), Buffer.from(`${lines.join('\n')}\n`), mode);
-    await write('id_ed25519', [opensshPrivateKey(privateKey, comment).trimEnd()], 0o600);
-    await write('id_ed25519.pub', [publicKeyLine(publicKey, comment)], 0o644);
-    await write('id_ed25519-cert.pub', [publicKeyLine(certificate.blob, comment)], 0o644);
+    const write = (name: string, text: string, mode: number) =>
+      writeAtomic(join(folder, name), Buffer.from(text), mode);
+    await write('id_ed25519', opensshPrivateKey(privateKey, comment), 0o600);
+    await write('id_ed25519.pub', `${publicKeyLine(publicKey, comment)}\n`, 0o644);
+    await write('id_ed25519-cert.pub', `${publicKeyLine(certificate.blob, comment)}\n`, 0o644);
     await write('known_hosts', hosts, 0o644);
     io.out(comment);
     io.err(
