@@ -11,6 +11,8 @@ import { freePortBase, runProgram, runWrit, startUp } from '../fixtures/writ-up.
 
 const never = new AbortController().signal;
 const PROMISED_READY_S = 10;
+const hasSshd = hasProgram('/usr/sbin/sshd');
+const SSH_KEYS = ['ssh_config', 'ssh_login', 'ssh_target'];
 
 describe('writ up', () => {
   let folder: string;
@@ -41,6 +43,9 @@ describe('writ up', () => {
       '57P01',
       'record verified',
       'psql "host=localhost',
+      ...(hasSshd
+        ? ['by a certificate', 'Permission denied (publickey)', 'working', 'ssh-add -L']
+        : ['no sshd on this machine']),
     ];
     for (const piece of pieces) assert.ok(shown.includes(piece), `shows ${piece}:\n${shown}`);
     assert.doesNotMatch(shown, /\b9\d\d-\d\d-\d{4}\b/, 'no whole national id on screen');
@@ -71,11 +76,11 @@ describe('writ up', () => {
     assert.deepEqual(shape, {
       trust_domain: 'string',
       server: ['address', 'admin_socket', 'health'],
-      agent: ['health', 'id', 'workload_api'],
-      gateway: ['health', 'id', 'postgres'],
+      agent: ['health', 'id', 'ssh_agent', 'workload_api'],
+      gateway: ['health', 'id', 'postgres', 'ssh'],
       bundle: 'string',
-      demo: ['backend', 'database_url'],
-      pids: ['agent', 'gateway', 'postgres', 'server', 'up'],
+      demo: ['backend', 'database_url', ...(hasSshd ? SSH_KEYS : [])],
+      pids: ['agent', 'gateway', 'postgres', 'server', ...(hasSshd ? ['sshd'] : []), 'up'],
     });
     assert.match(up.json.agent.workload_api, /^unix:\/\/\//);
     for (const { health } of [up.json.server, up.json.agent, up.json.gateway]) {
@@ -207,10 +212,13 @@ async function pasteInstructions(shown: string): Promise<void> {
   const entry = /so give it one:\n([\s\S]*?--expires-in \S+)/.exec(shown)?.[1] ?? '';
   assert.match(psql, /^ {2}psql /m);
   assert.match(entry, /entry create/);
-  const script = ['set -euo pipefail', psql, entry].join('\n');
+  const ssh = /and with ssh, scp and sftp[^\n]*\n([\s\S]*?)\n\n/.exec(shown)?.[1] ?? '';
+  assert.equal(ssh.includes('ssh -F'), hasSshd);
+  const script = ['set -euo pipefail', psql, ssh, entry].join('\n');
   const { status, stdout, stderr } = await runProgram('bash', ['-c', script]);
   assert.equal(status, 0, stderr);
   assert.match(stdout, /Ben Berg .*\*{7}7919/);
+  if (hasSshd) assert.match(stdout, /load average[\s\S]*ssh-ed25519-cert-v01@openssh\.com AAAA/);
 }
 
 function isAlive(pid: number): boolean {
