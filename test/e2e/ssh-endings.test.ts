@@ -12,7 +12,7 @@ import {
 } from '../../proto/gen/writ/admin/v1/admin_pb.ts';
 import { systemClock } from '../../runtime/clock.ts';
 import { descendants } from '../fixtures/process-facts.ts';
-import { hasProgram, skipWithout } from '../fixtures/programs.ts';
+import { hasProgram, skipWithout, skipWithoutTerminals } from '../fixtures/programs.ts';
 import {
   endOf,
   makeSshWorkload,
@@ -76,7 +76,8 @@ describe('an ssh session ends within a second', () => {
 
   for (const [activity, start] of Object.entries(SSH_ACTIVITIES)) {
     for (const [name, end] of Object.entries(ends)) {
-      it(`${activity}, by ${name}, and nothing of it is left on the target`, async () => {
+      it(`${activity}, by ${name}, and nothing of it is left on the target`, async function () {
+        if (activity === 'a shell') skipWithoutTerminals(this);
         count += 1;
         await using workload = await makeSshWorkload(up, `ends-${count}`);
         const client = start(workload, { target: target(), folder });

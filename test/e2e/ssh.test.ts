@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { fromBinary } from '@bufbuild/protobuf';
 import { AuditService, SessionService } from '../../proto/gen/writ/admin/v1/admin_pb.ts';
 import { type Event, EventSchema } from '../../proto/gen/writ/audit/v1/audit_pb.ts';
-import { hasProgram, skipWithout } from '../fixtures/programs.ts';
+import { hasProgram, skipWithout, skipWithoutTerminals } from '../fixtures/programs.ts';
 import {
   makeSshWorkload,
   type SshWorkload,
@@ -79,7 +79,8 @@ describe('ssh through the gateway of writ up', () => {
     assert.equal(went.stdout, 'direct\n', went.stderr);
   }).timeout(30_000);
 
-  it('gives a terminal and a shell, and replays what they showed', async () => {
+  it('gives a terminal and a shell, and replays what they showed', async function () {
+    skipWithoutTerminals(this);
     const client = workload.start('-tt', target);
     let shown = '';
     client.stdout?.setEncoding('utf8').on('data', (text: string) => {

@@ -3,7 +3,12 @@ import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { hasProgram, interopPython, skipWithout } from '../fixtures/programs.ts';
+import {
+  hasProgram,
+  interopPython,
+  skipWithout,
+  skipWithoutTerminals,
+} from '../fixtures/programs.ts';
 import { makeSshWorkload, type SshWorkload } from '../fixtures/ssh-workload.ts';
 import { type RunningUp, runProgram, startUp } from '../fixtures/writ-up.ts';
 
@@ -56,6 +61,7 @@ describe('SSH libraries that people have', () => {
   it('paramiko: login by certificate, exec, SFTP, a shell with its window', async function () {
     const python = interopPython();
     if ('reason' in python) return skipWithout(this, python.reason);
+    skipWithoutTerminals(this);
     const [host = '', port = ''] = up.json.gateway.ssh.split(':');
     const scanned = await runProgram('ssh-keyscan', ['-t', 'ed25519', '-p', port, host]);
     const known = join(folder, 'scanned');
