@@ -1,6 +1,7 @@
 import { Fault } from '../../../../runtime/fault.ts';
 import type { Logger } from '../../../../runtime/log.ts';
 import type { SessionPeer } from '../../../session/session-desk.ts';
+import { notice } from './notice.ts';
 import { NO_CERTIFICATE } from './prove-client.ts';
 import type { AuthenticationAnswer, PublicKeyAttempt } from './ssh2-server.ts';
 
@@ -61,7 +62,7 @@ export class Authentication {
     try {
       await this.#options.admit(attempt.user, peer);
     } catch (error) {
-      return { accepted: false, banner: `writ: ${this.#told(error)}\n` };
+      return { accepted: false, banner: `${notice(this.#told(error))}\n` };
     }
     this.#isIn = true;
     return { accepted: true };

@@ -9,6 +9,7 @@ import type { WatchedSource } from '../../../../runtime/watched.ts';
 import { liveSshGrants, shown } from '../../../access/resolve-grant.ts';
 import type { GatewaySnapshot } from '../../../access/snapshot.ts';
 import type { SessionPeer } from '../../../session/session-desk.ts';
+import { notice } from './notice.ts';
 import type { Admitted } from './serve-login.ts';
 import type { SshServerConnection } from './ssh2-server.ts';
 import { untilAborted } from './until-aborted.ts';
@@ -90,7 +91,7 @@ export class JumpHop implements Admitted {
     await untilAborted(this.#over.signal);
     signal.removeEventListener('abort', stop);
     await within(TELL_MS, Promise.all(this.#channels), clock);
-    client.end(`writ: ${this.#reason}`);
+    client.end(notice(this.#reason));
     await client.closed;
     await Promise.all(this.#channels);
   }

@@ -3,6 +3,7 @@ import type { Duplex } from 'node:stream';
 import { Fault } from '../../../../runtime/fault.ts';
 import type { SessionPeer } from '../../../session/session-desk.ts';
 import { Authentication, type AuthenticationOptions } from './authenticate.ts';
+import { notice } from './notice.ts';
 import { NO_CERTIFICATE } from './prove-client.ts';
 import {
   type ServerHandlers,
@@ -64,7 +65,7 @@ export async function serveLogin(options: LoginOptions): Promise<void> {
       directTcpip: async (destination) => whoIsIn().directTcpip(destination),
     },
   });
-  const stop = () => client.end('writ: the gateway is stopping');
+  const stop = () => client.end(notice('the gateway is stopping'));
   signal.addEventListener('abort', stop, { once: true });
   if (signal.aborted) stop();
   try {

@@ -15,6 +15,7 @@ import {
   type StartVerdict,
 } from './channel-rights.ts';
 import { endOnTarget } from './end-on-target.ts';
+import { notice } from './notice.ts';
 import { type ChannelRelay, relayChannel } from './relay-channel.ts';
 import type { ClientChannel, SshClientConnection } from './ssh2-client.ts';
 import type { ServerChannel, SessionHandlers } from './ssh2-server.ts';
@@ -218,6 +219,6 @@ export class SessionChannel implements SessionHandlers {
 
   #say(channel: ServerChannel, text: string): void {
     const end = this.#terminal === undefined ? '\n' : '\r\n';
-    if (channel.errors.writable) channel.errors.write(`writ: ${text}${end}`);
+    if (channel.errors.writable) channel.errors.write(`${notice(text)}${end}`);
   }
 }

@@ -2,25 +2,20 @@ import assert from 'node:assert/strict';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir, truncate, writeFile } from 'node:fs/promises';
-import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
-import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { until } from '../../../../test/fakes/gateway-under-test.ts';
-import { descendants, processesNaming } from '../../../../test/fixtures/process-facts.ts';
 import {
+  DIRECT,
   type Outcome,
   outcomeOf,
-  recorded,
-  SshGateway,
   type SshTestClient,
   WEB,
-} from '../../../../test/fixtures/ssh-gateway.ts';
+} from '../../../../test/fixtures/ssh-client.ts';
+import { recorded, SshGateway } from '../../../../test/fixtures/ssh-gateway.ts';
 import { requireSshd } from '../../../../test/fixtures/ssh-target.ts';
 import { MAXIMUM_SEGMENT_BYTES } from '../../../recording/segment.ts';
-import { connectSsh } from './ssh2-client.ts';
 
-const DIRECT = ['-l', 'deploy+web-1', 'gw'] as const;
 const MIB = 2 ** 20;
 /** Promised: the end of a session is the end of all of it within a second. */
 const PROMISED_MS = 1000;
@@ -41,7 +36,7 @@ describe('sshBackend, how it ends', function () {
   after(async () => {
     await gateway?.[Symbol.asyncDispose]();
   });
-  beforeEach(() => until(isGone));
+  beforeEach(() => until(() => gateway.target.isIdle));
 
   const revoke = (reason = 'the access was revoked: incident 7') =>
     gateway.server.revoke(
@@ -50,13 +45,6 @@ describe('sshBackend, how it ends', function () {
       reason,
     );
   const closedReason = async () => recorded(await gateway.record()).closed[0]?.reason;
-  let marks = 0;
-  /** A command line that no other process has. */
-  const marked = (seconds: number) => {
-    marks += 1;
-    return `sleep ${seconds}.${process.pid}${marks}`;
-  };
-  const isRunning = (text: string) => gateway.target.programs.some((line) => line.includes(text));
   const runs = (program: string) => until(() => gateway.target.programs.includes(program));
 
   /** Starts a client, and waits until its session is on the target. */
@@ -68,15 +56,10 @@ describe('sshBackend, how it ends', function () {
     return { child };
   }
 
-  /** A program that lost its sshd runs as nobody's child. */
-  const isGone = () =>
-    gateway.target.programs.length === 0 &&
-    !processesNaming(`.${process.pid}`).some((line) => line.startsWith('sleep '));
-
   /** Milliseconds until the client has ended and nothing runs on the target any more. */
   async function ended(child: ChildProcess, start: number): Promise<{ ms: number } & Outcome> {
     const outcome = await outcomeOf(child);
-    while (!isGone()) await sleep(5);
+    while (!gateway.target.isIdle) await sleep(5);
     return { ms: performance.now() - start, ...outcome };
   }
 
@@ -87,7 +70,7 @@ describe('sshBackend, how it ends', function () {
         'a shell in a terminal',
         async () => {
           const child = client.start(['-tt', 'web-1']);
-          const mark = marked(1000);
+          const mark = gateway.target.mark();
           child.stdin?.write(`${mark}\n`);
           await runs(mark);
           return child;
@@ -97,7 +80,7 @@ describe('sshBackend, how it ends', function () {
         'a shell without one',
         async () => {
           const child = client.start([...DIRECT]);
-          const mark = marked(1000);
+          const mark = gateway.target.mark();
           child.stdin?.write(`${mark}\n`);
           await runs(mark);
           return child;
@@ -106,7 +89,7 @@ describe('sshBackend, how it ends', function () {
       [
         'a command',
         async () => {
-          const mark = marked(1000);
+          const mark = gateway.target.mark();
           const child = client.start(['web-1', mark]);
           await runs(mark);
           return child;
@@ -115,7 +98,7 @@ describe('sshBackend, how it ends', function () {
       [
         'a command that does not listen to HUP',
         async () => {
-          const mark = marked(1000);
+          const mark = gateway.target.mark();
           const child = client.start([...DIRECT, `trap '' HUP; ${mark}; ${mark}`]);
           await runs(mark);
           return child;
@@ -135,7 +118,7 @@ describe('sshBackend, how it ends', function () {
         async () => {
           const child = client.start(['-b', '-', 'web-1'], 'sftp');
           child.stdin?.end(`get ${big} sunk\n`);
-          await until(() => isRunning('internal-sftp'));
+          await until(() => gateway.target.isRunning('internal-sftp'));
           await sleep(300);
           return child;
         },
@@ -148,7 +131,7 @@ describe('sshBackend, how it ends', function () {
           await truncate(up, 4096 * MIB);
           const child = client.start(['-b', '-', 'web-1'], 'sftp');
           child.stdin?.end(`put up ${join(gateway.target.directory, 'put')}\n`);
-          await until(() => isRunning('internal-sftp'));
+          await until(() => gateway.target.isRunning('internal-sftp'));
           await sleep(300);
           return child;
         },
@@ -157,7 +140,7 @@ describe('sshBackend, how it ends', function () {
         'a transfer by scp -O',
         async () => {
           const child = client.start(['-O', `web-1:${big}`, 'sunk'], 'scp');
-          await until(() => isRunning(`scp -f ${big}`));
+          await until(() => gateway.target.isRunning(`scp -f ${big}`));
           await sleep(300);
           return child;
         },
@@ -192,11 +175,8 @@ describe('sshBackend, how it ends', function () {
       other.stdin?.write('hello\n');
       await greeting;
       const path = join(client.directory, 'many');
-      const master = client.start(['-MNS', path, ...DIRECT]);
-      const marks = [marked(1000), marked(1000), marked(1000)];
-      await eventually(
-        async () => (await client.ssh(['-S', path, '-O', 'check', 'gw'])).status === 0,
-      );
+      const master = await client.startMaster(path, ...DIRECT);
+      const marks = [gateway.target.mark(), gateway.target.mark(), gateway.target.mark()];
       const children = marks.map((mark) => client.start(['-S', path, ...DIRECT, mark]));
       for (const mark of marks) await runs(mark);
       const outcomes = children.map(outcomeOf);
@@ -204,7 +184,7 @@ describe('sshBackend, how it ends', function () {
       revoke();
       for (const { stderr } of await Promise.all(outcomes)) assert.ok(stderr.includes(line));
       await gone;
-      await until(() => !isRunning(marks[0] ?? ''));
+      await until(() => !gateway.target.isRunning(marks[0] ?? ''));
       other.stdin?.end();
       assert.equal((await outcomeOf(other)).status, 0);
     });
@@ -220,7 +200,7 @@ describe('sshBackend, how it ends', function () {
       const start = performance.now();
       revoke();
       await gateway.record();
-      while (!isGone()) await sleep(5);
+      while (!gateway.target.isIdle) await sleep(5);
       const ms = performance.now() - start;
       child.kill('SIGKILL');
       assert.ok(ms < PROMISED_MS, `${ms} ms`);
@@ -241,7 +221,7 @@ describe('sshBackend, how it ends', function () {
   });
 
   it('ends when the grant changes', async () => {
-    const mark = marked(1000);
+    const mark = gateway.target.mark();
     const child = client.start(['web-1', mark]);
     await runs(mark);
     const outcome = ended(child, performance.now());
@@ -296,112 +276,6 @@ describe('sshBackend, how it ends', function () {
     await other[Symbol.asyncDispose]();
   });
 
-  describe('a client that', () => {
-    it('is killed leaves nothing on the target', async () => {
-      for (const args of [['web-1'], DIRECT]) {
-        const mark = marked(1000);
-        const child = client.start([...args, `trap '' HUP; ${mark}; ${mark}`]);
-        await runs(mark);
-        child.kill('SIGKILL');
-        await until(isGone);
-        assert.equal(await closedReason(), 'the client closed the connection');
-      }
-    });
-
-    it('is killed in the middle of a transfer leaves the gateway as it was', async () => {
-      for (let n = 0; n < 6; n += 1) {
-        const child = client.start(['-O', `web-1:${big}`, 'sunk'], 'scp');
-        await until(() => isRunning(`scp -f ${big}`));
-        for (const pid of descendants(child.pid ?? 0)) process.kill(pid, 'SIGKILL');
-        child.kill('SIGKILL');
-        await until(isGone);
-      }
-      assert.equal((await client.ssh([...DIRECT, 'echo still'])).stdout, 'still\n');
-    });
-
-    it('closes one channel kills what it ran, and goes on', async () => {
-      const { key } = client;
-      const connection = await connectSsh({
-        stream: connect(gateway.port, '127.0.0.1'),
-        user: 'deploy+web-1',
-        privateKey: key,
-        certificate: gateway.server.ssh.issueUser(WEB, key),
-        verifyHost: () => undefined,
-        hostKeyTypes: 'certificate',
-        signal: new AbortController().signal,
-      });
-      const env = new Map<string, string>();
-      const mark = marked(1000);
-      const command = `trap '' HUP; ${mark}; ${mark}`;
-      const channel = await connection.open({ kind: 'exec', command, env });
-      await runs(mark);
-      channel.close();
-      await until(() => !isRunning(mark));
-      const next = await connection.open({ kind: 'exec', command: 'echo next', env });
-      assert.equal(await text(next.output), 'next\n');
-      assert.deepEqual(await next.exit, { code: 0 });
-      connection.end();
-      const { channelClosed } = recorded(await gateway.record());
-      assert.deepEqual(
-        channelClosed.map(({ exitStatus }) => exitStatus),
-        [undefined, 0],
-      );
-    });
-
-    it('sends its end at once, garbage, or nothing costs its connection alone', async () => {
-      const strangers: Socket[] = [];
-      for (const bytes of [
-        ...['', 'GET / HTTP/1.1\r\n\r\n', 'SSH-2.0-x\r\n', 'SSH-1.5-old\n', '\0'.repeat(70_000)],
-        `SSH-2.0-x\r\n${'\xff'.repeat(40_000)}`,
-        `SSH-2.0-x\r\n\0\0\0\x0c\x04\x14${'A'.repeat(64)}`,
-      ]) {
-        const socket = connect(gateway.port, '127.0.0.1');
-        socket.on('error', () => undefined);
-        socket.end(Buffer.from(bytes, 'latin1'));
-        socket.resume();
-        strangers.push(socket);
-      }
-      await until(() => strangers.every((socket) => socket.closed));
-      assert.equal((await client.ssh([...DIRECT, 'echo still'])).stdout, 'still\n');
-    });
-
-    it('opens more channels than ten is refused those', async () => {
-      const path = join(client.directory, 'ten');
-      const master = client.start(['-MNS', path, ...DIRECT]);
-      await eventually(
-        async () => (await client.ssh(['-S', path, '-O', 'check', 'gw'])).status === 0,
-      );
-      const mark = marked(1000);
-      const children = Array.from({ length: 10 }, () =>
-        client.start(['-S', path, ...DIRECT, mark]),
-      );
-      await until(() => gateway.target.programs.filter((line) => line === mark).length === 10);
-      const { status, stderr } = await client.ssh([
-        ...['-S', path, '-o', 'ControlMaster=no', '-o', 'ProxyCommand=false', ...DIRECT, 'true'],
-      ]);
-      assert.notEqual(status, 0);
-      assert.match(stderr, /too many channels|refused by/i);
-      for (const child of children) child.kill('SIGKILL');
-      master.kill();
-      await once(master, 'exit');
-    });
-
-    it('has proved nothing has sixteen connections, and who has is not counted', async () => {
-      const strangers = Array.from({ length: 16 }, () => {
-        const socket = connect(gateway.port, '127.0.0.1');
-        socket.on('error', () => undefined);
-        socket.resume();
-        return socket;
-      });
-      await until(() => strangers.every((socket) => socket.bytesRead > 0));
-      const { status } = await client.ssh([...DIRECT, 'true']);
-      assert.equal(status, 255);
-      await until(() => gateway.refused.some((reason) => /without a login/.test(reason)));
-      for (const socket of strangers) socket.destroy();
-      await eventually(async () => (await client.ssh([...DIRECT, 'true'])).status === 0);
-    });
-  });
-
   it('leaves nothing running after many sessions at once', async () => {
     const outcomes = await Promise.all(
       Array.from({ length: 12 }, (_, n) =>
@@ -412,15 +286,7 @@ describe('sshBackend, how it ends', function () {
       outcomes.map(({ status, stdout }) => [status, stdout]),
       outcomes.map((_, n) => [n, `${n}\n`]),
     );
-    await until(isGone);
+    await until(() => gateway.target.isIdle);
     await until(() => gateway.server.closed.length === gateway.server.opened.length);
   });
 });
-
-async function eventually(isTrue: () => Promise<boolean>): Promise<void> {
-  for (let left = 200; left > 0; left -= 1) {
-    if (await isTrue()) return;
-    await sleep(50);
-  }
-  assert.fail('it never came true');
-}

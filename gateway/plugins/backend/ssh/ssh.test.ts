@@ -2,25 +2,20 @@ import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { readFile, writeFile } from 'node:fs/promises';
-import { connect } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseSshCertificate } from '../../../../identity/ssh/certificate.ts';
 import { publicKeyLine } from '../../../../identity/ssh/public-key.ts';
 import { until } from '../../../../test/fakes/gateway-under-test.ts';
 import {
+  DIRECT,
+  eventually,
   outcomeOf,
-  type RecordedCase,
-  recorded,
-  SshGateway,
   type SshTestClient,
   WEB,
-} from '../../../../test/fixtures/ssh-gateway.ts';
+} from '../../../../test/fixtures/ssh-client.ts';
+import { type RecordedCase, recorded, SshGateway } from '../../../../test/fixtures/ssh-gateway.ts';
 import { requireSshd } from '../../../../test/fixtures/ssh-target.ts';
-import { connectSsh } from './ssh2-client.ts';
-
-const DIRECT = ['-l', 'deploy+web-1', 'gw'] as const;
-const never = new AbortController().signal;
 
 describe('sshBackend', function () {
   this.timeout(60_000);
@@ -70,8 +65,8 @@ describe('sshBackend', function () {
       await client.ssh(['web-1', 'true']);
       const opened = gateway.server.opened.at(-1);
       assert.deepEqual(
-        [opened?.backend, opened?.grant, opened?.login, opened?.clientChain.length],
-        ['web-1', 'ops', 'deploy', 0],
+        [opened?.backend, opened?.login, opened?.clientChain.length],
+        ['web-1', 'deploy', 0],
       );
       assert.ok((opened?.sshProof?.signature.length ?? 0) > 64);
       assert.equal(gateway.server.signed.length, before + 1);
@@ -191,15 +186,8 @@ describe('sshBackend', function () {
 
   it('hands signals and sizes on to what runs, those that came early too', async () => {
     const { key } = client;
-    const connection = await connectSsh({
-      stream: connect(gateway.port, '127.0.0.1'),
-      user: 'deploy+web-1',
-      privateKey: key,
-      certificate: gateway.server.ssh.issueUser(WEB, key),
-      verifyHost: () => undefined,
-      hostKeyTypes: 'certificate',
-      signal: never,
-    });
+    const certificate = gateway.server.ssh.issueUser(WEB, key);
+    const connection = await gateway.connect({ key, certificate });
     const size = { columns: 80, rows: 24, width: 0, height: 0 };
     const channel = await connection.open({
       kind: 'exec',
@@ -260,14 +248,9 @@ describe('sshBackend', function () {
 
   it('serves several channels of one session, each with its number', async () => {
     const path = inClient('master');
-    const master = client.start(['-MNS', path, 'web-1']);
     const opened = gateway.server.opened.length;
-    await until(() => gateway.server.opened.length > opened);
+    const master = await client.startMaster(path, 'web-1');
     const through = (command: string) => client.ssh(['-S', path, 'web-1', command]);
-    await eventually(async () => {
-      const check = await client.ssh(['-S', path, '-O', 'check', 'web-1']);
-      return check.status === 0;
-    });
     const outcomes = await Promise.all(['echo a', 'echo b; exit 2', 'echo c'].map(through));
     assert.deepEqual(
       outcomes.map(({ stdout, status }) => [stdout, status]),
@@ -290,11 +273,7 @@ describe('sshBackend', function () {
   it('leads by one connection to several sessions, and ends none with another', async () => {
     const path = inClient('hop');
     const jump = ['-o', `ProxyCommand=ssh -F ${client.config} -S ${path} -W %h:%p gw`];
-    const hop = client.start(['-MNS', path, 'gw']);
-    await eventually(async () => {
-      const check = await client.ssh(['-S', path, '-O', 'check', 'gw']);
-      return check.status === 0;
-    });
+    const hop = await client.startMaster(path, 'gw');
     const long = client.start([...jump, 'web-1', 'cat']);
     const answer = once(long.stdout ?? assert.fail(), 'data');
     long.stdin?.write('first\n');
@@ -353,11 +332,3 @@ describe('sshBackend', function () {
     assert.match(stderr, /Host key verification failed/);
   });
 });
-
-async function eventually(isTrue: () => Promise<boolean>): Promise<void> {
-  for (let left = 200; left > 0; left -= 1) {
-    if (await isTrue()) return;
-    await sleep(50);
-  }
-  assert.fail('it never came true');
-}

@@ -98,7 +98,7 @@ describe('serveSsh to a client that is not logged in', () => {
       assert.deepEqual(await peer.numbers(2), [MESSAGE.USERAUTH_PK_OK, MESSAGE.USERAUTH_FAILURE]);
     });
 
-    it('counts other methods as served.attempts, but not the first question for methods', async () => {
+    it('counts other methods as attempts, but not the first question for methods', async () => {
       const peer = await connect();
       const other = (method: string) =>
         message(MESSAGE.USERAUTH_REQUEST)

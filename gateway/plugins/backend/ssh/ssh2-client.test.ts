@@ -116,7 +116,7 @@ describe('connectSsh', () => {
     });
 
     it('not with a certificate over another key', async () => {
-      const { certificate } = world.options(world.sshd, { privateKey: newSshKey('ed25519') });
+      const certificate = world.certificate(newSshKey('ed25519'), []);
       await assert.rejects(connectSsh(world.options(world.sshd, { certificate })), Fault);
     });
 

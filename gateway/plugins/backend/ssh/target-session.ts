@@ -9,6 +9,7 @@ import type { Logger } from '../../../../runtime/log.ts';
 import type { GatewayMetrics } from '../../../metrics.ts';
 import type { Session } from '../../../session/session-desk.ts';
 import type { ChannelRights, StartVerdict } from './channel-rights.ts';
+import { notice } from './notice.ts';
 import type { Admitted } from './serve-login.ts';
 import { SessionChannel } from './session-channel.ts';
 import type { SshClientConnection } from './ssh2-client.ts';
@@ -129,7 +130,7 @@ export class TargetSession implements Admitted {
   async #endClient(client: SshServerConnection, reason: string): Promise<void> {
     const { clock } = this.#options;
     await within(LEAVE_MS, client.closed, clock);
-    client.end(`writ: ${reason}`);
+    client.end(notice(reason));
     await within(CLOSE_MS, client.closed, clock);
     client.destroy();
   }
