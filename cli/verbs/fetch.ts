@@ -14,6 +14,7 @@ import { SshAccessClient } from '../../sdk/ssh-access-client.ts';
 import { WorkloadApiClient } from '../../sdk/workload-api-client.ts';
 import { X509Source } from '../../sdk/x509-source.ts';
 import { agentEndpoint } from '../agent-endpoint.ts';
+import { patiently } from '../patiently.ts';
 import { knownHostsText } from '../ssh-config.ts';
 import { type Flags, textFlag, textFlags, type Verb, type VerbIo } from '../verb.ts';
 
@@ -53,10 +54,11 @@ export const fetchSsh: Verb = {
     const { privateKey } = generateKeyPairSync('ed25519');
     const publicKey = encodePublicKey(privateKey);
     const signal = AbortSignal.any([io.signal, AbortSignal.timeout(WAIT_MS)]);
-    const { id, certificate, expiresAt } = await client.issue(publicKey, {
-      ...idOf(flags),
+    const wanted = { ...idOf(flags), signal };
+    const { id, certificate, expiresAt } = await patiently(
+      () => client.issue(publicKey, wanted),
       signal,
-    });
+    );
     const hosts = knownHostsText(await client.access(signal));
     const folder = textFlag(flags, 'out') ?? '.';
     const comment = String(id);

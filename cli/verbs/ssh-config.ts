@@ -3,6 +3,7 @@ import { join, resolve } from 'node:path';
 import { Fault } from '../../runtime/fault.ts';
 import { SshAccessClient } from '../../sdk/ssh-access-client.ts';
 import { agentEndpoint } from '../agent-endpoint.ts';
+import { patiently } from '../patiently.ts';
 import { writeSshConfig } from '../ssh-config.ts';
 import { textFlag, type Verb } from '../verb.ts';
 
@@ -16,7 +17,10 @@ export const sshConfig: Verb = {
   async run(flags, io) {
     await using client = new SshAccessClient(agentEndpoint(flags));
     const signal = AbortSignal.any([io.signal, AbortSignal.timeout(WAIT_MS)]);
-    const { targets, hostAuthorities, agentSocket } = await client.access(signal);
+    const { targets, hostAuthorities, agentSocket } = await patiently(
+      () => client.access(signal),
+      signal,
+    );
     if (agentSocket === '') {
       const message = 'the agent serves no ssh-agent socket: set ssh_agent in its configuration';
       throw new Fault('FAILED_PRECONDITION', message);
