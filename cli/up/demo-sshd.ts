@@ -192,6 +192,7 @@ StrictModes no
 DisableForwarding yes
 PermitUserRC no
 PrintMotd no
+AcceptEnv LANG LC_*
 Subsystem sftp internal-sftp`;
   return await write('sshd_config', [settings]);
 }

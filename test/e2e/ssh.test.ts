@@ -176,6 +176,16 @@ describe('ssh through the gateway of writ up', () => {
     assert.equal(stdout, 'configured\n', stderr);
   }).timeout(20_000);
 
+  it('ends a command whose output the client has stopped reading', async () => {
+    const args = ['-F', up.json.demo.ssh_config ?? '', '-o', 'BatchMode=yes', target, 'yes'];
+    const script = 'ssh "$@" | head -n 1';
+    const read = await runProgram('bash', ['-c', script, 'bash', ...args], { timeoutMs: 10_000 });
+    assert.equal(read.stdout, 'y\n', read.stderr);
+    assert.equal(read.status, 0);
+    const { stdout } = await workload.ssh(target, 'pgrep -x yes | wc -l');
+    assert.equal(stdout.trim(), '0');
+  }).timeout(20_000);
+
   it('refuses another login, and tells the client why', async () => {
     const { status, stderr } = await workload.ssh(`root@${target}`, 'id');
     assert.equal(status, 255);

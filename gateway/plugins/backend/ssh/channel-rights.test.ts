@@ -116,6 +116,14 @@ describe('judgeStart', () => {
     assert.equal(refusal(exec('scp -t .'), { ...NOTHING, sftp: true }), 'scp-not-possible');
   });
 
+  it('takes scp for any command, recorded, where the grant gives no file transfer', () => {
+    assert.deepEqual(judgeStart(exec('scp -t .'), { ...NOTHING, exec: true }), {
+      allowed: true,
+      kind: 'exec',
+      kept: 'first',
+    });
+  });
+
   it('runs a listed command that looks like scp as a command, recorded', () => {
     const rights = { ...NOTHING, commands: ['scp -t /in'] };
     assert.deepEqual(judgeStart(exec('scp -t /in'), rights), {

@@ -83,7 +83,7 @@ function judgeCommand({ command, hasTerminal }: StartRequest, rights: ChannelRig
   if (UNREADABLE.test(command)) {
     return { allowed: false, kind: 'exec', rule: 'command-unreadable' };
   }
-  if (SCP.test(command) && (rights.sftp || rights.exec)) return judgeScp(rights);
+  if (SCP.test(command) && rights.sftp) return judgeScp(rights);
   if (rights.exec || rights.commands.includes(command)) {
     return { allowed: true, kind: 'exec', kept: hasTerminal ? 'all' : 'first' };
   }

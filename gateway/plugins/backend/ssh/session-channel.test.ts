@@ -84,6 +84,7 @@ describe('SessionChannel', () => {
       ...{ ...streams(), exit },
       resize: ({ columns }) => told.push(`resize ${columns}`),
       signal: (name) => told.push(`signal ${name}`),
+      refuseOutput: () => told.push('output refused'),
       close: () => told.push('close'),
     };
   }
@@ -189,7 +190,9 @@ describe('SessionChannel', () => {
     openTarget(target());
     await settled();
     channel.signalled('USR1');
-    assert.deepEqual(told, ['resize 100', 'signal INT', 'resize 110', 'signal USR1']);
+    channel.outputRefused();
+    const all = ['resize 100', 'signal INT', 'resize 110', 'signal USR1', 'output refused'];
+    assert.deepEqual(told, all);
     assert.deepEqual(cases(), ['channelOpened', 'channelResized', 'channelResized']);
   });
 

@@ -121,6 +121,10 @@ export class SessionChannel implements SessionHandlers {
     if (this.#isStarted && SIGNALS.has(name)) this.#tell((target) => target.signal(name));
   }
 
+  outputRefused(): void {
+    this.#tell((target) => target.refuseOutput());
+  }
+
   /** The client has closed the channel, or has gone. */
   closed(): void {
     this.#finish(undefined);

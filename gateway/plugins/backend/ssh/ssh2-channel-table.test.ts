@@ -164,7 +164,8 @@ describe('serveSsh to a client that breaks the protocol', () => {
           authenticate: async () => ({ accepted: true }),
           session: async () => ({
             ...{ pty: () => false, env: () => false, resized: () => undefined },
-            ...{ signalled: () => undefined, closed: () => undefined },
+            ...{ signalled: () => undefined, outputRefused: () => undefined },
+            closed: () => undefined,
             start: (_, { output, exit }) => {
               output.write('at once');
               exit({ code: 3 });

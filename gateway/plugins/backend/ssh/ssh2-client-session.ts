@@ -3,7 +3,7 @@ import { type SshReader, SshWriter } from '../../../../identity/ssh/wire.ts';
 import { Fault } from '../../../../runtime/fault.ts';
 import type { SshChannel } from './ssh2-channel.ts';
 import type { ChannelTable } from './ssh2-channel-table.ts';
-import { printable } from './ssh2-messages.ts';
+import { END_OF_WRITE, printable } from './ssh2-messages.ts';
 import type { ExitStatus, PtyRequest, StartRequest, WindowSize } from './ssh2-session-values.ts';
 
 export interface ClientStartRequest extends StartRequest {
@@ -22,6 +22,8 @@ export interface ClientChannel {
   resize(window: WindowSize): void;
   /** @param name without SIG */
   signal(name: string): void;
+  /** Has the program told, by SIGPIPE, that nobody reads its output. Servers other than OpenSSH do nothing. */
+  refuseOutput(): void;
   close(): void;
 }
 
@@ -61,6 +63,7 @@ export async function openSession(
     exit: closed.then(() => status),
     resize: (window) => channel.tell('window-change', sizes(new SshWriter(), window).finish()),
     signal: (name) => channel.tell('signal', new SshWriter().string(name).finish()),
+    refuseOutput: () => channel.tell(END_OF_WRITE),
     // sshd does not close its side while the program runs.
     close: () => {
       channel.close();

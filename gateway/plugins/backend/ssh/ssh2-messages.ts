@@ -32,6 +32,9 @@ export const MESSAGE = {
   CHANNEL_FAILURE: 100,
 } as const;
 
+/** A channel request: its sender reads no more of the channel. Source: OpenSSH, PROTOCOL 2.1. */
+export const END_OF_WRITE = 'eow@openssh.com';
+
 /** Why one side ends a connection. Source: RFC 4253 11.1. */
 export const DISCONNECT = {
   PROTOCOL_ERROR: 2,

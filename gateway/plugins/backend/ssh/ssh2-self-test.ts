@@ -141,6 +141,7 @@ const ECHO: SessionHandlers = {
   },
   resized: () => undefined,
   signalled: () => undefined,
+  outputRefused: () => undefined,
   closed: () => undefined,
 };
 

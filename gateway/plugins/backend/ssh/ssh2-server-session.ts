@@ -2,7 +2,7 @@ import type { Readable, Writable } from 'node:stream';
 import type { SshReader } from '../../../../identity/ssh/wire.ts';
 import { SshWriter } from '../../../../identity/ssh/wire.ts';
 import type { SshChannel } from './ssh2-channel.ts';
-import { printable } from './ssh2-messages.ts';
+import { END_OF_WRITE, printable } from './ssh2-messages.ts';
 import type { ExitStatus, PtyRequest, StartRequest, WindowSize } from './ssh2-session-values.ts';
 
 /** What a session does with its client's requests, called in their order. Each answers at once. */
@@ -17,6 +17,8 @@ export interface SessionHandlers {
   resized(window: WindowSize): void;
   /** Only after a start. The name is without SIG, untrusted: letters and digits, at most 32. */
   signalled(name: string): void;
+  /** Only after a start: the client reads no more of the program's output, and would have it told so. */
+  outputRefused(): void;
   /** The channel is gone, whoever closed it. */
   closed(): void;
 }
@@ -81,6 +83,8 @@ export class ServerSession {
         return this.#resize(readWindow(reader));
       case 'signal':
         return this.#signal(reader);
+      case END_OF_WRITE:
+        return this.#outputRefused(reader);
       default:
         return false;
     }
@@ -119,6 +123,13 @@ export class ServerSession {
   #resize(window: WindowSize): boolean {
     if (!this.#hasPty) return false;
     this.#handlers.resized(window);
+    return true;
+  }
+
+  #outputRefused(reader: SshReader): boolean {
+    reader.end();
+    if (!this.#isStarted) return false;
+    this.#handlers.outputRefused();
     return true;
   }
 

@@ -254,7 +254,7 @@ describe('serveSsh', () => {
       await new Promise((resolve) => setTimeout(resolve, 2));
     }
     await eventually(() => received.includes('curve25519-sha256'));
-    assert.match(received.toString('latin1'), /^SSH-2\.0-Writ\r\n/);
+    assert.match(received.toString('latin1'), /^SSH-2\.0-OpenSSH_Writ\r\n/);
     socket.destroy();
   });
 });

@@ -36,8 +36,6 @@ export interface ServerHandlers {
 export interface ServeSshOptions {
   /** A socket, or a channel of another connection. It is closed with the connection. */
   readonly stream: Duplex;
-  /** The software's name in the first line. */
-  readonly ident?: string;
   readonly hostKeys: readonly HostKey[];
   readonly maximumAttempts: number;
   /** Channels that are open or being opened at once. */
@@ -56,6 +54,8 @@ export interface SshServerConnection {
   destroy(): void;
 }
 
+/** OpenSSH's client tells of closed output (END_OF_WRITE) only to servers whose name begins so. */
+const IDENT = 'OpenSSH_Writ';
 /** For whoever serves and sets no grace of its own. */
 const LOGIN_GRACE_MS = 30_000;
 const LONGEST_HOST = 255;
@@ -96,7 +96,7 @@ class ServerConnection implements SshServerConnection {
     this.#grace = setTimeout(() => this.#transport.destroy(late), LOGIN_GRACE_MS);
     this.#transport = new SshTransport({
       stream: options.stream,
-      ident: options.ident ?? 'Writ',
+      ident: IDENT,
       role: (protocol) => this.#role(protocol),
       ready: () => this.#tellExtensions(),
       message: (payload) => this.#receive(payload),
