@@ -191,6 +191,7 @@ async function openDoors(
   });
   const sshAgent = await listenSshAgent({
     ...{ path: config.ssh_agent, attestors, log, cache, certificates, clock },
+    targets: (entries) => ssh.targets(entries),
     onRequest: (outcome) => metrics.sshAgentRequests.inc(outcome),
     onRefused: () => metrics.connectionsRefused.inc({ listener: 'ssh_agent' }),
   });

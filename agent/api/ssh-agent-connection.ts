@@ -17,6 +17,7 @@ import { Fault } from '../../runtime/fault.ts';
 import type { Logger } from '../../runtime/log.ts';
 import type { HeldCertificate, SshCertificateCache } from '../ssh/certificate-cache.ts';
 import { requireLogin, type SessionBinding, verifySessionBind } from '../ssh/may-sign.ts';
+import type { SshServer } from '../ssh/server-calls.ts';
 import type { Identity } from '../svid/cache.ts';
 
 /** A server counts every key that its client tries, OpenSSH's up to six. */
@@ -28,6 +29,8 @@ export interface SshAgentConnectionOptions {
   /** What the client may use now, read anew each time. @throws Fault if it has gone */
   identities(): Promise<readonly Identity[]>;
   readonly certificates: SshCertificateCache;
+  /** Where the identities of these entries may log in. @throws Fault if the server cannot be asked */
+  readonly targets: SshServer['targets'];
   readonly clock: Clock;
   readonly log: Logger;
   onRequest(outcome: { readonly request: string; readonly outcome: 'ok' | 'refused' }): void;
@@ -86,13 +89,25 @@ export class SshAgentConnection {
     if (this.#binding?.forwarding === true) throw refused('the agent is forwarded');
     const identities = await this.#options.identities();
     if (identities.length === 0) throw refused('no identity issued');
-    this.#offered = await this.#certificatesOf(identities.slice(0, MOST_TRIED));
+    const ordered = await this.#usefulFirst(identities);
+    this.#offered = await this.#certificatesOf(ordered.slice(0, MOST_TRIED));
     return agentIdentities(
       this.#offered.map(({ certificate, entry }) => ({
         publicKey: certificate.blob,
         comment: String(entry.spiffeId),
       })),
     );
+  }
+
+  /** Where not all can be offered, those come first that open something; as they are if none can tell. */
+  async #usefulFirst(identities: readonly Identity[]): Promise<readonly Identity[]> {
+    if (identities.length <= MOST_OFFERED) return identities;
+    const { targets } = await this.#options
+      .targets(identities.map(({ entry }) => entry))
+      .catch(() => ({ targets: [] }));
+    const useful = new Set(targets.flatMap(({ spiffeIds }) => spiffeIds));
+    const isUseful = ({ entry }: Identity) => useful.has(String(entry.spiffeId));
+    return [...identities.filter(isUseful), ...identities.filter((one) => !isUseful(one))];
   }
 
   /** Of the first that can be had. @throws Fault if none can */

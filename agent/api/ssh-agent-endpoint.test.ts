@@ -72,6 +72,15 @@ describe('listenSshAgent', () => {
       await world.untilOffered('m1', 'm3', 'm5', 'm6');
     });
 
+    it('are of those first that may log in somewhere, where not all find a place', async () => {
+      const ids = ['p1', 'p2', 'p3', 'p4', 'p5', 'p6'];
+      const spiffeIds = ['spiffe://example.org/p6', 'spiffe://example.org/p5'];
+      world.server.sshTargets = [{ backend: 'web-1', logins: ['deploy'], spiffeIds }];
+      world.server.setEntries(ids.map((id) => sshEntry(id)));
+      await world.untilOffered('p5', 'p6', 'p1', 'p2');
+      world.server.sshTargets = [];
+    });
+
     it('have one for each SPIFFE ID, and none that Writ keeps for itself', async () => {
       const path = (value: string) => ({ spiffeId: { trustDomain: td, path: value } });
       world.server.setEntries([

@@ -22,6 +22,7 @@ export interface SshAgentEndpointOptions extends SshIdentitiesOptions {
   /** Of the socket, at most 107 bytes. */
   readonly path: string;
   readonly certificates: SshCertificateCache;
+  readonly targets: SshAgentConnectionOptions['targets'];
   readonly clock: Clock;
   onRequest: SshAgentConnectionOptions['onRequest'];
   /** A connection that ended without a request, that broke the protocol or was turned away. */
@@ -30,13 +31,13 @@ export interface SshAgentEndpointOptions extends SshIdentitiesOptions {
 
 /** @throws Fault `STATE_UNUSABLE` if the socket cannot be made */
 export async function listenSshAgent(options: SshAgentEndpointOptions): Promise<AsyncDisposable> {
-  const { path, certificates, clock, log, onRequest, onRefused } = options;
+  const { path, certificates, targets, clock, log, onRequest, onRefused } = options;
   return await listenLocal({
     ...{ path, log, connectionsPerUser: CONNECTIONS_PER_USER, onRefused },
     onConnection: (socket, peer) => {
       const ofPeer = log.child({ peer_uid: peer.uid, peer_pid: peer.pid });
       const identities = () => sshIdentities(peer, options);
-      const parts = { identities, certificates, clock, onRequest, log: ofPeer };
+      const parts = { identities, certificates, targets, clock, onRequest, log: ofPeer };
       void serve(socket, new SshAgentConnection(parts), { clock, log: ofPeer, onRefused });
     },
   });

@@ -35,7 +35,10 @@ describe('sshTargets', () => {
     sshTargets(world.store, ids.length === 0 ? [CI] : ids, world.clock.now());
 
   it('tells logins and gateways, by backend', async () => {
-    assert.deepEqual(await targets(), [{ backend: 'web-1', logins: ['deploy'], gateways: [MAIN] }]);
+    const spiffeIds = [CI.toString()];
+    assert.deepEqual(await targets(), [
+      { backend: 'web-1', logins: ['deploy'], gateways: [MAIN], spiffeIds },
+    ]);
   });
 
   it('joins the logins of all live grants of all these identities, each once', async () => {
@@ -43,6 +46,9 @@ describe('sshTargets', () => {
     await world.apply(both);
     const [target] = await targets(CI.toString(), 'spiffe://example.org/ops');
     assert.deepEqual(target?.logins, ['admin', 'deploy']);
+    assert.deepEqual(target?.spiffeIds, [CI.toString(), 'spiffe://example.org/ops']);
+    const [asked] = await targets(CI.toString(), 'spiffe://example.org/stranger');
+    assert.deepEqual(asked?.spiffeIds, [CI.toString()]);
     assert.deepEqual((await targets())[0]?.logins, ['deploy']);
   });
 

@@ -13,6 +13,8 @@ export interface SshTarget {
   readonly logins: readonly string[];
   /** By name; empty if no gateway that serves the backend has told of an SSH port. */
   readonly gateways: readonly SshTargetGateway[];
+  /** Of the asked identities those that may log in. */
+  readonly spiffeIds: readonly string[];
 }
 
 export interface SshTargetGateway {
@@ -45,8 +47,11 @@ export async function sshTargets(
     const logins = loginsOf(type.value).filter((login) =>
       held.some((grant) => givesLogin(grant, login)),
     );
+    if (logins.length === 0) return [];
+    const giving = held.filter((grant) => logins.some((login) => givesLogin(grant, login)));
+    const holders = [...new Set(giving.map(({ identity }) => identity))].sort();
     const ways = gateways.flatMap((gateway) => waysTo(backend, gateway));
-    return logins.length === 0 ? [] : [{ backend, logins, gateways: ways }];
+    return [{ backend, logins, gateways: ways, spiffeIds: holders }];
   });
 }
 

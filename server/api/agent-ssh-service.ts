@@ -51,10 +51,11 @@ export function agentSshService(options: AgentSshServiceOptions): Service {
   };
 }
 
-function targetMessage({ backend, logins, gateways }: SshTarget) {
+function targetMessage({ backend, logins, gateways, spiffeIds }: SshTarget) {
   return {
     backend,
     logins: [...logins],
     gateways: gateways.map(({ name, hosts, port }) => ({ name, hosts: [...hosts], port })),
+    spiffeIds: [...spiffeIds],
   };
 }
