@@ -12,7 +12,7 @@ import { openWireSession, type WireSession } from '../../test/fixtures/wire-sess
 import type { TcpConnection, TcpProtocol } from '../plugins/backend/backend.ts';
 import type { SessionDesk, SessionPeer, SessionRequest } from '../session/session-desk.ts';
 import type { Listening } from './listen.ts';
-import { listenTcp } from './listen-tcp.ts';
+import { listenTcp, STRANGERS } from './listen-tcp.ts';
 
 const PEER: SessionPeer = {
   id: SpiffeId.parse('spiffe://example.org/web'),
@@ -153,12 +153,13 @@ describe('listenTcp', () => {
     assert.deepEqual(denials, ['spiffe://example.org/web no grant']);
   });
 
-  it('lets 16 strangers in from one address, and others once one of these has logged in or left', async () => {
-    const clients = await connected(16);
+  it('lets so many strangers in from one address, and others once one of these has logged in or left', async () => {
+    const most = STRANGERS.maximumPerAddress;
+    const clients = await connected(most);
     const refused = connect();
     await until(() => refused.destroyed);
     assert.deepEqual(refusals, ['too many connections from one address without a login']);
-    assert.equal(served.length, 16);
+    assert.equal(served.length, most);
     served[0]?.authenticated();
     served[0]?.authenticated();
     await connected();
@@ -167,7 +168,7 @@ describe('listenTcp', () => {
     clients[1]?.destroy();
     await until(() => ended === 1);
     await connected();
-    assert.equal(served.length, 18);
+    assert.equal(served.length, most + 2);
   });
 
   it('ends its clients when it is disposed of, and tells of none', async () => {

@@ -14,6 +14,7 @@ import {
 } from '../../../../test/fixtures/ssh-client.ts';
 import { recorded, SshGateway } from '../../../../test/fixtures/ssh-gateway.ts';
 import { requireSshd } from '../../../../test/fixtures/ssh-target.ts';
+import { STRANGERS } from '../../../listener/listen-tcp.ts';
 
 describe('sshBackend, a client that', function () {
   this.timeout(60_000);
@@ -111,8 +112,8 @@ describe('sshBackend, a client that', function () {
     await once(master, 'exit');
   });
 
-  it('has proved nothing has sixteen connections, and who has is not counted', async () => {
-    const strangers = Array.from({ length: 16 }, () => {
+  it('has proved nothing has its most of connections, and who has is not counted', async () => {
+    const strangers = Array.from({ length: STRANGERS.maximumPerAddress }, () => {
       const socket = connect(gateway.port, '127.0.0.1');
       socket.on('error', () => undefined);
       socket.resume();

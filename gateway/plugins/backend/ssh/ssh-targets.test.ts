@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { generateKeyPairSync } from 'node:crypto';
 import { once } from 'node:events';
-import { createServer, type Server } from 'node:net';
+import { connect, createServer, type Server } from 'node:net';
 import { encodePublicKey } from '../../../../identity/ssh/public-key.ts';
 import { Fault } from '../../../../runtime/fault.ts';
 import { DIRECT, type SshTestClient, WEB } from '../../../../test/fixtures/ssh-client.ts';
@@ -53,6 +53,26 @@ describe('sshBackend, a target', function () {
 
   it('that is no SSH server is told too', async () => {
     await refused({ port: portOf(silent) }, /target/);
+  });
+
+  it('that is crowded, as sshd is above its MaxStartups, is asked again', async () => {
+    let asked = 0;
+    const crowded = createServer((socket) => {
+      asked += 1;
+      socket.on('error', () => undefined);
+      if (asked <= 2) {
+        socket.end('Exceeded MaxStartups\r\n');
+        return;
+      }
+      const onward = connect(gateway.target.port, '127.0.0.1');
+      onward.on('error', () => undefined);
+      socket.pipe(onward).pipe(socket);
+    });
+    await once(crowded.listen(0, '127.0.0.1'), 'listening');
+    const { status, stderr } = await outcome({ port: portOf(crowded) });
+    crowded.close();
+    assert.equal(status, 0, stderr);
+    assert.equal(asked, 3);
   });
 
   it('by ProxyJump just so', async () => {

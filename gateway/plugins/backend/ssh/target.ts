@@ -9,6 +9,7 @@ import { parseSshCertificate } from '../../../../identity/ssh/certificate.ts';
 import { encodePublicKey, publicKeyLine } from '../../../../identity/ssh/public-key.ts';
 import { verifySshCertificate } from '../../../../identity/ssh/verify-certificate.ts';
 import type { SshBackend } from '../../../../proto/gen/writ/resource/v1/resource_pb.ts';
+import { Backoff } from '../../../../runtime/backoff.ts';
 import type { Clock } from '../../../../runtime/clock.ts';
 import { Fault } from '../../../../runtime/fault.ts';
 import { type CallOptions, RpcError } from '../../../../runtime/grpc-client.ts';
@@ -39,6 +40,10 @@ export interface TargetOptions {
 /** From the first packet to a login. */
 const LOGIN_TIMEOUT_MS = 10_000;
 const KEEP_ALIVE_MS = 60_000;
+const MOST_ATTEMPTS = 6;
+const CROWDED = { firstMs: 100, maximumMs: 1000 } as const;
+/** An identification and a KEXINIT are longer, what a crowded sshd says in their place is shorter. */
+const LEAST_KEY_EXCHANGE_BYTES = 256;
 
 /**
  * Logs in to the target.
@@ -67,32 +72,48 @@ export async function connectTarget(options: TargetOptions): Promise<SshClientCo
 }
 
 async function logIn(options: TargetOptions, signal: AbortSignal): Promise<SshClientConnection> {
-  const { name, backend, login } = options;
+  const { name, backend, login, clock } = options;
   const account = backend.logins[login];
   if (account === undefined) {
     throw new Fault('PERMISSION_DENIED', `${name} has no login ${login} any more`);
   }
   const { privateKey } = generateKeyPairSync('ed25519');
-  const dialling = dial(options, signal);
-  dialling.catch(() => undefined);
-  try {
-    const certificate = await signedFor(encodePublicKey(privateKey), options, signal);
-    return await connectSsh({
-      stream: await dialling,
-      user: account,
-      privateKey,
-      certificate,
-      verifyHost: (hostKey) => hostKeyProblem(hostKey, options),
-      hostKeyTypes: backend.hostKeys.length === 0 ? 'certificate' : keyTypes(backend.hostKeys),
-      signal,
-    });
-  } catch (error) {
-    dialling.then(
-      (socket) => socket.destroy(),
-      () => undefined,
-    );
-    throw error;
+  const first = dial(options, signal);
+  first.catch(() => undefined);
+  const certificate = await signedFor(encodePublicKey(privateKey), options, signal).catch(
+    (error: unknown) => {
+      first.then(destroy, () => undefined);
+      throw error;
+    },
+  );
+  const backoff = new Backoff(CROWDED);
+  for (let attempt = 1, dialling = first; ; attempt += 1, dialling = dial(options, signal)) {
+    const socket = await dialling;
+    try {
+      return await connectSsh({
+        stream: socket,
+        user: account,
+        privateKey,
+        certificate,
+        verifyHost: (hostKey) => hostKeyProblem(hostKey, options),
+        hostKeyTypes: backend.hostKeys.length === 0 ? 'certificate' : keyTypes(backend.hostKeys),
+        signal,
+      });
+    } catch (error) {
+      destroy(socket);
+      if (attempt === MOST_ATTEMPTS || !wasTurnedAway(socket)) throw error;
+    }
+    await clock.wait(backoff.next(), signal);
   }
+}
+
+/** Whether the target closed before it took up the key exchange, as sshd does above its MaxStartups. */
+function wasTurnedAway(socket: Socket): boolean {
+  return socket.bytesRead < LEAST_KEY_EXCHANGE_BYTES;
+}
+
+function destroy(socket: Socket): void {
+  socket.destroy();
 }
 
 /**
