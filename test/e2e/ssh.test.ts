@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
 import { fromBinary } from '@bufbuild/protobuf';
 import { AuditService, SessionService } from '../../proto/gen/writ/admin/v1/admin_pb.ts';
@@ -13,6 +13,7 @@ import {
   sshGrantDocument,
   until,
 } from '../fixtures/ssh-workload.ts';
+import { launchSshd } from '../fixtures/sshd.ts';
 import { unusedPort } from '../fixtures/unused-port.ts';
 import { applyDocuments } from '../fixtures/workload.ts';
 import { type RunningUp, runProgram, startUp } from '../fixtures/writ-up.ts';
@@ -297,23 +298,43 @@ describe('ssh through the gateway of writ up', () => {
     assert.match(stderr, /gone cannot be reached \(ECONNREFUSED\)/);
   }).timeout(20_000);
 
-  it('enrols a target of one’s own: sshd takes the files as they are written', async () => {
+  it('enrols a target of one’s own, whose sshd takes the files as they are written', async () => {
     const out = join(folder, 'enrol');
     const key = join(folder, 'own_host_key');
     await runProgram('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', key]);
-    const args = ['ssh', 'host', 'enroll', target, '--host-key', `${key}.pub`, '--out', out];
+    const port = await unusedPort();
+    const account = userInfo().username;
+    const backend = {
+      kind: 'Backend',
+      name: 'own-1',
+      type: 'ssh',
+      environment: 'demo',
+      ssh: {
+        address: `127.0.0.1:${port}`,
+        host_ca: 'trust-domain',
+        logins: { deploy: { account } },
+      },
+    };
+    const grant = sshGrantDocument('ops-on-own-1', workload.spiffeId, { backend: 'own-1' });
+    await applyDocuments(up, [backend, grant]);
+    const args = ['ssh', 'host', 'enroll', 'own-1', '--host-key', `${key}.pub`, '--out', out];
     const enrolled = await up.writ(...args);
     assert.equal(enrolled.status, 0, enrolled.stderr);
     const certificate = await runProgram('ssh-keygen', ['-L', '-f', join(out, 'host-cert.pub')]);
     assert.match(certificate.stdout, /host certificate/);
-    assert.match(certificate.stdout, /Principals: \n\s+web-1\n/);
+    assert.match(certificate.stdout, /Principals: \n\s+own-1\n/);
     const config = (await readFile(join(out, 'sshd_config'), 'utf8')).replaceAll(
       '/etc/ssh/writ',
       out,
     );
     const file = join(folder, 'own_sshd_config');
-    await writeFile(file, `HostKey ${key}\n${config}`);
-    const checked = await runProgram('/usr/sbin/sshd', ['-t', '-f', file]);
-    assert.equal(checked.status, 0, checked.stderr);
+    const own = [`ListenAddress 127.0.0.1:${port}`, `HostKey ${key}`, 'PidFile none'];
+    // The files lie below a folder that everybody writes to.
+    await writeFile(file, [...own, 'StrictModes no', config].join('\n'));
+    await using _ = await launchSshd(file, port);
+    const written = await up.writ('ssh', 'config', '--out', join(folder, 'config-4'));
+    const login = ['-F', written.stdout.trim(), '-o', 'BatchMode=yes', 'own-1', 'id -un'];
+    const { stdout, stderr } = await runProgram('ssh', login);
+    assert.equal(stdout, `${account}\n`, stderr);
   }).timeout(20_000);
 });

@@ -84,7 +84,7 @@ export type Event = Message<"writ.audit.v1.Event"> & {
   spiffeId: string;
 
   /**
-   * Lower-case hex.
+   * Lower-case hex; of SSH certificates decimal, as ssh-keygen -L prints it.
    *
    * @generated from field: string svid_serial = 12;
    */
