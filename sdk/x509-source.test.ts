@@ -57,6 +57,23 @@ describe('sdk', () => {
       assert.equal(String(source.svid.value.id), String(spiffeId));
     });
 
+    it('tells of no change when another identity of the workload comes', async () => {
+      await using source = await X509Source.connect({ endpoint, signal: signal() });
+      const { serial } = source.svid.value;
+      const stop = new AbortController();
+      const told: string[] = [];
+      const watching = (async () => {
+        for await (const svid of source.svid.values(stop.signal)) told.push(svid.serial);
+      })();
+      await using client = new WorkloadApiClient(endpoint);
+      server.setEntries([entry('a'), entry('b'), entry('c')]);
+      for await (const { svids } of client.watchX509(signal())) if (svids.length === 3) break;
+      await sleep(100);
+      stop.abort();
+      await watching.catch(() => undefined);
+      assert.deepEqual(told, [serial]);
+    });
+
     it('waits for an agent that is not up, and keeps its SVID while the agent is away', async () => {
       await agent.stop();
       const connecting = X509Source.connect({ endpoint, signal: signal() });

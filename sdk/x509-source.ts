@@ -1,4 +1,4 @@
-import type { Bundle } from '../identity/bundle.ts';
+import { type Bundle, bundleToX509Der } from '../identity/bundle.ts';
 import type { SpiffeId } from '../identity/spiffe-id.ts';
 import type { X509Svid } from '../identity/x509-svid.ts';
 import { Backoff } from '../runtime/backoff.ts';
@@ -82,9 +82,22 @@ type Feed = AsyncGenerator<Identity, void>;
 
 async function follow(feed: Feed, svid: Watched<X509Svid>, bundle: Watched<Bundle>): Promise<void> {
   for await (const identity of feed) {
-    bundle.set(identity.bundle);
-    svid.set(identity.svid);
+    if (!isSameBundle(identity.bundle, bundle.value)) bundle.set(identity.bundle);
+    if (!isSameSvid(identity.svid, svid.value)) svid.set(identity.svid);
   }
+}
+
+/** The agent tells all of a workload's identities again when one of them changes. */
+function isSameSvid(one: X509Svid, other: X509Svid): boolean {
+  return (
+    one.hint === other.hint &&
+    one.chain.length === other.chain.length &&
+    one.chain.every((der, at) => Buffer.compare(der, other.chain[at] ?? Buffer.of()) === 0)
+  );
+}
+
+function isSameBundle(one: Bundle, other: Bundle): boolean {
+  return Buffer.compare(bundleToX509Der(one), bundleToX509Der(other)) === 0;
 }
 
 /** Every state of the identity, over as many streams as it takes, until `signal` aborts. */

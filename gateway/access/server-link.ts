@@ -19,12 +19,17 @@ export interface ServerLinkOptions {
   readonly clock: Clock;
 }
 
+/** No call of the gateway's takes longer. */
+const LAST_CALLS_MS = 15_000;
+
 /**
  * The gateway's channel to its server, made anew when its SVID or the bundle changes. Calls that are
- * running end on the old channel; sessions do not notice.
+ * running end on the old channel, which is closed a while later; sessions do not notice.
  */
 export class ServerLink implements AsyncDisposable {
   readonly #options: ServerLinkOptions;
+  readonly #closing = new AbortController();
+  readonly #retired = new Set<Promise<void>>();
   #current: Channel;
 
   constructor(options: ServerLinkOptions) {
@@ -42,23 +47,32 @@ export class ServerLink implements AsyncDisposable {
     const { svid, bundle } = this.#options;
     const look = async (source: WatchedSource<unknown>) => {
       for await (const _ of source.values(signal)) {
-        if (await this.#replace()) replaced();
+        if (this.#replace()) replaced();
       }
     };
     await Promise.all([look(svid), look(bundle)]);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#closing.abort();
+    await Promise.all(this.#retired);
     await this.#current.channel[Symbol.asyncDispose]();
   }
 
-  async #replace(): Promise<boolean> {
+  #replace(): boolean {
     const { svid, bundle } = this.#options;
     const old = this.#current;
     if (old.svid === svid.value && old.bundle === bundle.value) return false;
     this.#current = this.#open();
-    await old.channel[Symbol.asyncDispose]();
+    const retired = this.#retire(old).finally(() => this.#retired.delete(retired));
+    this.#retired.add(retired);
     return true;
+  }
+
+  async #retire({ channel }: Channel): Promise<void> {
+    const { clock } = this.#options;
+    await clock.wait(LAST_CALLS_MS, this.#closing.signal).catch(() => undefined);
+    await channel[Symbol.asyncDispose]();
   }
 
   #open(): Channel {
