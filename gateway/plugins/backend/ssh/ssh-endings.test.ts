@@ -5,6 +5,7 @@ import { mkdir, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { until } from '../../../../test/fakes/gateway-under-test.ts';
+import { skipWithoutTerminals } from '../../../../test/fixtures/programs.ts';
 import {
   DIRECT,
   type Outcome,
@@ -154,7 +155,8 @@ describe('sshBackend, how it ends', function () {
       ],
     ];
     for (const [what, start] of cases) {
-      it(`ends ${what} within a second, says why, and leaves nothing on the target`, async () => {
+      it(`ends ${what} within a second, says why, and leaves nothing on the target`, async function () {
+        if (what === 'a shell in a terminal') skipWithoutTerminals(this);
         const child = await start();
         const outcome = ended(child, performance.now());
         revoke();
@@ -232,7 +234,8 @@ describe('sshBackend, how it ends', function () {
     assert.match(stderr, /writ: the grant ops was changed or deleted/);
   });
 
-  it('ends when the record cannot go on, before the client sees what is not in it', async () => {
+  it('ends when the record cannot go on, before the client sees what is not in it', async function () {
+    skipWithoutTerminals(this);
     const more = MAXIMUM_SEGMENT_BYTES + 4 * MIB;
     const { child } = await opens(() =>
       client.start(['-tt', 'web-1', `read x; head -c ${more} /dev/zero; sleep 1000`]),

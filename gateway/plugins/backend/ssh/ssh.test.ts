@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { parseSshCertificate } from '../../../../identity/ssh/certificate.ts';
 import { publicKeyLine } from '../../../../identity/ssh/public-key.ts';
 import { until } from '../../../../test/fakes/gateway-under-test.ts';
+import { skipWithoutTerminals } from '../../../../test/fixtures/programs.ts';
 import {
   DIRECT,
   eventually,
@@ -149,7 +150,8 @@ describe('sshBackend', function () {
       assert.equal(String(outputOf(channelOutput)), stdout);
     });
 
-    it('runs in a terminal, recorded with its size', async () => {
+    it('runs in a terminal, recorded with its size', async function () {
+      skipWithoutTerminals(this);
       const { stdout } = await client.ssh(['-tt', ...DIRECT], 'tty; exit 5\n');
       assert.match(stdout, /\/dev\/pts\/\d+/);
       const { channelOpened, channelOutput, channelClosed } = await record();
@@ -158,7 +160,8 @@ describe('sshBackend', function () {
       assert.equal(channelClosed[0]?.exitStatus, 5);
     });
 
-    it('follows the size of its terminal', async () => {
+    it('follows the size of its terminal', async function () {
+      skipWithoutTerminals(this);
       const ssh = `ssh -F ${client.config} -tt web-1 "stty size; read line; stty size"`;
       const before = gateway.server.opened.length;
       const steps = [
@@ -184,7 +187,8 @@ describe('sshBackend', function () {
     });
   });
 
-  it('hands signals and sizes on to what runs, those that came early too', async () => {
+  it('hands signals and sizes on to what runs, those that came early too', async function () {
+    skipWithoutTerminals(this);
     const { key } = client;
     const certificate = gateway.server.ssh.issueUser(WEB, key);
     const connection = await gateway.connect({ key, certificate });

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
 import { connect } from 'node:net';
 import type { Readable } from 'node:stream';
+import { skipWithoutTerminals } from '../../../../test/fixtures/programs.ts';
 import { requireSshd } from '../../../../test/fixtures/ssh-target.ts';
 import { eventually, settled } from '../../../../test/fixtures/ssh2-server.ts';
 import { exec, NO_ENV, run, SshdWorld, textOf } from '../../../../test/fixtures/ssh2-sshd.ts';
@@ -57,7 +58,8 @@ describe('SshClientConnection', () => {
       assert.deepEqual(await channel.exit, { code: 3 });
     });
 
-    it('a terminal of the size, the modes and the environment that were asked for', async () => {
+    it('a terminal of the size, the modes and the environment that were asked for', async function () {
+      skipWithoutTerminals(this);
       const connection = await world.logIn(world.sshd);
       // VINTR (1) is ^A; TTY_OP_END (0).
       const modes = Buffer.from([1, 0, 0, 0, 1, 0]);
