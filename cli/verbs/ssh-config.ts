@@ -1,5 +1,4 @@
-import { homedir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import { Fault } from '../../runtime/fault.ts';
 import { SshAccessClient } from '../../sdk/ssh-access-client.ts';
 import { agentEndpoint } from '../agent-endpoint.ts';
@@ -13,7 +12,7 @@ export const sshConfig: Verb = {
   path: ['ssh', 'config'],
   positionals: [],
   summary: 'Write ssh_config and known_hosts for the targets that this process may log in to',
-  options: { socket: { type: 'string' }, out: { type: 'string' } },
+  options: { socket: { type: 'string' }, out: { type: 'string', default: '.' } },
   async run(flags, io) {
     await using client = new SshAccessClient(agentEndpoint(flags));
     const signal = AbortSignal.any([io.signal, AbortSignal.timeout(WAIT_MS)]);
@@ -25,7 +24,7 @@ export const sshConfig: Verb = {
       const message = 'the agent serves no ssh-agent socket: set ssh_agent in its configuration';
       throw new Fault('FAILED_PRECONDITION', message);
     }
-    const folder = resolve(textFlag(flags, 'out') ?? join(homedir(), '.ssh', 'writ'));
+    const folder = resolve(textFlag(flags, 'out') ?? '.');
     const file = await writeSshConfig(folder, { targets, hostAuthorities, agentSocket });
     io.out(file);
     const names = targets.map(({ backend }) => backend);
