@@ -59,7 +59,6 @@ for (const { file, program, port, pieces } of PAGES) {
         PATH: `${join(folder, 'bin')}:${process.env.PATH}`,
         WRIT_ADMIN_SOCKET: up.json.server.admin_socket,
         SPIFFE_ENDPOINT_SOCKET: up.json.agent.workload_api,
-        UP_JSON: join(up.state, 'up.json'),
       };
       const outcome = await runProgram('bash', ['-euo', 'pipefail', '-c', script], {
         cwd: folder,
