@@ -131,6 +131,29 @@ describe('Asciicast', () => {
     );
     assert.equal(lines.length, 2);
     for (const line of lines) assert.match(line, /^[\x20-\x7e]+$/);
-    assert.deepEqual(JSON.parse(String(lines[1])), [0.001, 'o', wild]);
+    assert.deepEqual(JSON.parse(String(lines[1])), [0.001, 'o', '2J\ufffdé😀']);
+  });
+
+  it('G50: plays nothing but what draws, also where it came in pieces and by both outputs', () => {
+    const lines = linesOf(
+      new Asciicast(1),
+      [0, SHELL],
+      [1, output('a\u001b]52;c;')],
+      [2, output('Y3VybA==\u0007b\u001b', 1, true)],
+      [3, output('[6nc\u001b[1')],
+      [4, output('md', 1, true)],
+    );
+    const written = parsed(lines.slice(1)).map((line) => (Array.isArray(line) ? line[2] : ''));
+    assert.equal(written.join(''), 'abc\u001b[1md');
+  });
+
+  it('has a size that a player can make room for', () => {
+    const [header, resized] = linesOf(
+      new Asciicast(1),
+      [0, opened({ kind: 'shell', terminal: { term: '', columns: 65535, rows: 65535 } })],
+      [1, { case: 'channelResized', value: { channel: 1, columns: 65535, rows: 0 } }],
+    );
+    assert.match(String(header), /"width":1000,"height":1000/);
+    assert.deepEqual(JSON.parse(String(resized)), [0.001, 'r', '1000x24']);
   });
 });

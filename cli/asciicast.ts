@@ -6,18 +6,26 @@ import type {
   ChannelOutput,
   RecordedEvent,
 } from '../proto/gen/writ/gateway/v1/recording_pb.ts';
+import { PlayableText } from './playable-text.ts';
 
 const WITHOUT_TERMINAL = { columns: 80, rows: 24 };
+/** A player makes room for all of it. */
+const LARGEST_SIDE = 1000;
 
 /** Whether a record keeps what such a channel wrote. */
 export function isReplayable({ kind, deniedBy }: ChannelOpened): boolean {
   return deniedBy === '' && (kind === 'shell' || kind === 'exec');
 }
 
-/** The cast of one channel, from a record's events in order. Its lines are ASCII: no terminal minds them. */
+/**
+ * The cast of one channel, from a record's events in order. Its lines are ASCII, which no terminal minds,
+ * and a terminal that plays them is made to draw and nothing else.
+ */
 export class Asciicast {
   readonly #channel: number;
   readonly #decoders = { out: new StringDecoder('utf8'), err: new StringDecoder('utf8') };
+  /** Both outputs went to one terminal. */
+  readonly #playable = new PlayableText();
   #title = '';
   #startMs: number | undefined;
   #hasTerminal = false;
@@ -47,7 +55,7 @@ export class Asciicast {
       case 'channelOutput':
         return this.#output(event.value);
       case 'channelResized':
-        return [this.#line('r', `${event.value.columns}x${event.value.rows}`)];
+        return [this.#line('r', sizeOf(event.value).join('x'))];
       case 'channelClosed':
         return this.#end(event.value.bytesOmitted);
     }
@@ -58,11 +66,10 @@ export class Asciicast {
     const { terminal, command } = opened;
     this.#startMs = nowMs;
     this.#hasTerminal = terminal !== undefined;
-    const { columns, rows } = terminal ?? WITHOUT_TERMINAL;
+    const [width, height] = sizeOf(terminal ?? WITHOUT_TERMINAL);
     const header = {
       version: 2,
-      width: columns || WITHOUT_TERMINAL.columns,
-      height: rows || WITHOUT_TERMINAL.rows,
+      ...{ width, height },
       timestamp: Math.floor(nowMs / 1000),
       title: this.#title,
       ...(command === '' ? {} : { command }),
@@ -83,7 +90,8 @@ export class Asciicast {
   }
 
   /** Without a terminal of its own it was the client's that began each line at the left. */
-  #text(text: string): string[] {
+  #text(written: string): string[] {
+    const text = this.#playable.add(written);
     if (text === '') return [];
     return [this.#line('o', this.#hasTerminal ? text : text.replaceAll('\n', '\r\n'))];
   }
@@ -100,6 +108,12 @@ type ChannelEvent = Extract<
 
 function isOfChannel(event: RecordedEvent['event']): event is ChannelEvent {
   return event.case?.startsWith('channel') ?? false;
+}
+
+/** Columns and rows; the client may have said anything. */
+function sizeOf({ columns, rows }: { readonly columns: number; readonly rows: number }) {
+  const side = (given: number, usual: number) => Math.min(given || usual, LARGEST_SIDE);
+  return [side(columns, WITHOUT_TERMINAL.columns), side(rows, WITHOUT_TERMINAL.rows)] as const;
 }
 
 function asciiJson(value: unknown): string {

@@ -5,7 +5,7 @@ describe('printTable', () => {
   const print = (json: boolean) => {
     const lines: string[] = [];
     const rows = [
-      { id: 'a', long_name: 'x\u001b[2Jy' },
+      { id: 'a', long_name: 'x\u001b[2Jy\u2028\u061c' },
       { id: 'longer', long_name: '' },
     ];
     printTable({ out: (line) => lines.push(line) }, rows, ['id', 'long_name'], json);
@@ -13,7 +13,7 @@ describe('printTable', () => {
   };
 
   it('aligns columns and shows control characters as question marks', () => {
-    assert.deepEqual(print(false), ['ID      LONG NAME', 'a       x?[2Jy', 'longer']);
+    assert.deepEqual(print(false), ['ID      LONG NAME', 'a       x?[2Jy??', 'longer']);
   });
 
   it('prints every field as JSON', () => {

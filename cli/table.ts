@@ -46,8 +46,7 @@ export function printRecord(
   }
 }
 
-/** Text with every control character and every bidirectional override as `?`. */
+/** Text with every control and format character, bidirectional ones too, and every line end as `?`. */
 export function printable(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is being looked for
-  return text.replace(/[\u0000-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, '?');
+  return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, '?');
 }

@@ -47,6 +47,20 @@ describe('transcriptLines', () => {
     assert.ok(line?.endsWith('select ?]52;c;x?'));
   });
 
+  it('shows none either of what a gateway wrote that was taken over (threats S2)', () => {
+    const wild = 'x\u001b[2J\ny';
+    const names = ['spiffeId', 'backend', 'grant', 'owner', 'purpose', 'clientAddress'];
+    const session = Object.fromEntries(names.map((name) => [name, wild]));
+    for (const event of [
+      { case: 'opened', value: { ...session, client: { login: wild } } },
+      { case: 'statement', value: { class: wild, text: wild, deniedBy: wild } },
+      { case: 'closed', value: { reason: wild } },
+    ] satisfies RecordedEventInit[]) {
+      const lines = transcriptLines(create(RecordedEventSchema, { at, event }));
+      for (const line of lines) assert.doesNotMatch(line, /[\p{Cc}\p{Cf}]/u);
+    }
+  });
+
   it('names masked columns of a result, and only the state of an error', () => {
     const result = (value: object) =>
       transcriptLines(create(RecordedEventSchema, { at, event: { case: 'result', value } }))[0];

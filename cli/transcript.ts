@@ -142,8 +142,8 @@ function openedLines(time: string, opened: SessionOpened): string[] {
   const { login } = opened.client;
   const as = login === undefined ? '' : ` as ${printable(login)}`;
   return [
-    `${time}  opened   ${printable(spiffeId)} on ${backend}${as} by grant ${grant}`,
-    `${INDENT}owner ${printable(owner)}, purpose ${printable(purpose)}, from ${clientAddress}`,
+    `${time}  opened   ${printable(spiffeId)} on ${printable(backend)}${as} by grant ${printable(grant)}`,
+    `${INDENT}owner ${printable(owner)}, purpose ${printable(purpose)}, from ${printable(clientAddress)}`,
   ];
 }
 
@@ -175,7 +175,7 @@ function statementLines(time: string, statement: Statement): string[] {
   const { number, text, deniedBy, parameters } = statement;
   const shown = text === '' ? '(text not kept: it does not parse)' : printable(text);
   const refused = deniedBy === '' ? '' : `  REFUSED by ${printable(deniedBy)}`;
-  const lines = [`${time}  #${number} ${statement.class.padEnd(5)} ${shown}${refused}`];
+  const lines = [`${time}  #${number} ${printable(statement.class).padEnd(5)} ${shown}${refused}`];
   if (parameters.length > 0) lines.push(`${INDENT}${parameters.map(parameterText).join(', ')}`);
   return lines;
 }

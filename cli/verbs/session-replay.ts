@@ -124,6 +124,6 @@ function jsonOf(event: RecordedEvent): string {
 /** A reading without a verdict proves nothing, so it fails too. */
 function conclude(verdict: ReplayVerdict | undefined, io: VerbIo): void {
   const { state, detail } = verdict ?? { state: 'broken', detail: 'the server gave no verdict' };
-  io.err(`record ${state}${detail === '' ? '' : `: ${detail}`}`);
+  io.err(printable(`record ${state}${detail === '' ? '' : `: ${detail}`}`));
   if (state === 'broken') throw new Fault('FAILED_PRECONDITION', 'the record does not verify');
 }

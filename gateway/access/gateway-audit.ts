@@ -53,7 +53,7 @@ export class GatewayAudit {
     const backend = printable(request.backend, NAME_CHARACTERS);
     const grant = printable(request.grant, NAME_CHARACTERS);
     const login = printable(request.login ?? '', NAME_CHARACTERS);
-    this.#count(`session ${spiffeId} ${backend} ${grant} ${login}`, {
+    this.#count(`session ${spiffeId} ${backend} ${grant} ${login} ${reason}`, {
       type: 'session.denied',
       outcome: Outcome.DENIED,
       actor: { kind: 'workload', spiffeId, address: request.address },

@@ -10,7 +10,7 @@ export type Kept = Extract<StartVerdict, { allowed: true }>['kept'];
 export interface ChannelOpening {
   /** Counts the session's channels, from 1. */
   readonly number: number;
-  readonly request: StartRequest;
+  readonly request: Pick<StartRequest, 'command'>;
   readonly terminal: PtyRequest | undefined;
   readonly verdict: StartVerdict;
 }
@@ -55,14 +55,6 @@ export class ChannelRecord {
       },
     });
     return new ChannelRecord(recorder, number, verdict.allowed ? verdict.kept : 'nothing');
-  }
-
-  get bytesUp(): number {
-    return this.#bytesUp;
-  }
-
-  get bytesDown(): number {
-    return this.#bytesDown;
   }
 
   /** Counts what the client sends; its content is not kept. */

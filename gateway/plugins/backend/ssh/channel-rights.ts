@@ -22,7 +22,7 @@ export type StartVerdict =
     }
   | {
       readonly allowed: false;
-      readonly kind: 'shell' | 'exec' | 'sftp' | 'scp' | 'subsystem';
+      readonly kind: 'shell' | 'exec' | 'sftp' | 'scp' | 'subsystem' | 'forward';
       readonly rule: ChannelRule;
     };
 
@@ -30,6 +30,7 @@ export type StartVerdict =
 export type ChannelRule =
   | 'command-not-granted'
   | 'command-unreadable'
+  | 'forwarding-never'
   | 'scp-not-possible'
   | 'sftp-not-granted'
   | 'shell-not-granted'
@@ -42,8 +43,13 @@ export type ChannelRights = Pick<SshRights, 'shell' | 'exec' | 'commands' | 'sft
  * Source: OpenSSH 9.2, scp.c, `main` and `source`
  */
 const SCP = /^scp(?: -[vrpdq])* -[tf](?: -- -?| )[\w@%+=:,./~][\w@%+=:,./~-]*$/;
-/** What decoding puts where bytes were no UTF-8: the target would run another command than was sent. */
+/** U+FFFD stands where bytes were no UTF-8: the target would run another command than was sent. */
 const UNREADABLE = /[\0\ufffd]/;
+
+/** A connection through the target, whatever the grant. */
+export const FORWARD = {
+  ...{ allowed: false, kind: 'forward', rule: 'forwarding-never' },
+} as const satisfies StartVerdict;
 
 /** Whether the grant lets this start. */
 export function judgeStart(request: StartRequest, rights: ChannelRights): StartVerdict {
@@ -72,6 +78,7 @@ export function ruleMessage(rule: ChannelRule, grant: string): string {
 const MESSAGES: Readonly<Record<ChannelRule, (grant: string) => string>> = {
   'command-not-granted': (grant) => `the grant ${grant} does not give this command`,
   'command-unreadable': () => 'the command line is not UTF-8 without NUL',
+  'forwarding-never': () => 'the gateway forwards no ports',
   'scp-not-possible': (grant) =>
     `the grant ${grant} gives file transfer alone: use sftp, or scp without -O`,
   'sftp-not-granted': (grant) => `the grant ${grant} gives no file transfer`,

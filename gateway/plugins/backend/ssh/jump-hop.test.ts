@@ -116,8 +116,9 @@ describe('JumpHop', () => {
     });
   }
 
-  it('has no session, and says what to do instead', async () => {
+  it('has no session, says what to do instead, and tells the audit log', async () => {
     await assert.rejects(hop.session(), { code: 'PERMISSION_DENIED', message: /ProxyJump/ });
+    assert.deepEqual(denied, ['here is no shell and no command']);
   });
 
   it('ends when no channel came within 20 s', async () => {

@@ -11,7 +11,7 @@ import type { GatewaySnapshot } from '../../../access/snapshot.ts';
 import type { SessionPeer } from '../../../session/session-desk.ts';
 import { notice } from './notice.ts';
 import type { Admitted } from './serve-login.ts';
-import type { SshServerConnection } from './ssh2-server.ts';
+import type { Destination, SshServerConnection } from './ssh2-server.ts';
 import { untilAborted } from './until-aborted.ts';
 import { within } from './within.ts';
 
@@ -19,7 +19,7 @@ export interface JumpHopOptions {
   readonly peer: SessionPeer;
   readonly snapshot: Pick<WatchedSource<GatewaySnapshot>, 'value'>;
   readonly clock: Clock;
-  /** One event: where the client wanted to go and may not. */
+  /** One event: where the client wanted to go and may not; empty for this gateway itself. */
   denied(backend: string, reason: string): void;
   /** A host certificate for the backend. @throws Fault UNAVAILABLE */
   certificateOf(backend: string): Promise<Uint8Array>;
@@ -27,12 +27,6 @@ export interface JumpHopOptions {
   serve(channel: Duplex, backend: string, certificate: Uint8Array): Promise<void>;
   /** Aborts when the connection must end. */
   readonly signal: AbortSignal;
-}
-
-interface Destination {
-  /** Untrusted. */
-  readonly host: string;
-  readonly port: number;
 }
 
 /** What ssh asks for where it was told no other. */
@@ -58,9 +52,12 @@ export class JumpHop implements Admitted {
     this.#endAfter(FIRST_CHANNEL_MS, 'no connection to a backend within 20 s');
   }
 
+  /** @throws Fault PERMISSION_DENIED */
   async session(): Promise<never> {
+    const what = 'here is no shell and no command';
+    this.#options.denied('', what);
     const how = 'name a login and a backend as the user, as in deploy+web-1, or use ProxyJump';
-    throw new Fault('PERMISSION_DENIED', `here is no shell and no command: ${how}`);
+    throw new Fault('PERMISSION_DENIED', `${what}: ${how}`);
   }
 
   /** @throws Fault PERMISSION_DENIED, the same for what is not there; UNAVAILABLE */

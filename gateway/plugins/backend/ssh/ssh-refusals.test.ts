@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { Fault } from '../../../../runtime/fault.ts';
 import { FakeClock } from '../../../../test/fakes/fake-clock.ts';
 import { until } from '../../../../test/fakes/gateway-under-test.ts';
-import { DIRECT, type SshTestClient } from '../../../../test/fixtures/ssh-client.ts';
+import { DIRECT, type SshTestClient, WEB } from '../../../../test/fixtures/ssh-client.ts';
 import { recorded, SshGateway } from '../../../../test/fixtures/ssh-gateway.ts';
 import { requireSshd } from '../../../../test/fixtures/ssh-target.ts';
 
@@ -191,6 +191,32 @@ describe('sshBackend, what it refuses', function () {
         assert.match(stderr, /forward|open failed/i);
       });
     }
+
+    it('of a command that the target would read otherwise is refused, recorded and audited', async () => {
+      await set({});
+      const { key } = client;
+      const certificate = gateway.server.ssh.issueUser(WEB, key);
+      const connection = await gateway.connect({ key, certificate });
+      const before = gateway.events('session.channel.denied').length;
+      const channel = await connection.open({ kind: 'exec', command: 'id\0', env: new Map() });
+      assert.deepEqual(await channel.exit, { code: 126 });
+      connection.end();
+      assert.deepEqual(await denied(), ['exec command-unreadable']);
+      await until(() => gateway.events('session.channel.denied').length > before);
+    });
+
+    it('to go on from the target is recorded and audited', async () => {
+      const before = gateway.events('session.channel.denied').length;
+      await client.ssh(['-W', 'db-1:5432', ...DIRECT]);
+      const { channelOpened } = recorded(await gateway.record());
+      assert.deepEqual(
+        channelOpened.map(({ kind, command, deniedBy }) => [kind, command, deniedBy]),
+        [['forward', '"db-1", port 5432', 'forwarding-never']],
+      );
+      await until(() => gateway.events('session.channel.denied').length > before);
+      const [event] = gateway.events('session.channel.denied').slice(before);
+      assert.equal(event, 'session.channel.denied forwarding-never');
+    });
   });
 
   it('shows itself to nobody without a host certificate, and to all once it has one', async () => {

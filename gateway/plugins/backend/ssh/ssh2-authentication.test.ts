@@ -77,6 +77,13 @@ describe('serveSsh to a client that is not logged in', () => {
       assert.match(await peer.ending(), /new keys before the login/);
     });
 
+    it('lets go who asks on and does not read, before much waits for it', async () => {
+      const peer = await connect();
+      served.stream.pause();
+      for (let sent = 0; sent < 3000; sent += 1) peer.send(Buffer.of(40));
+      await served.connection.closed;
+    });
+
     it('answers requests that come at once in their order, one at a time', async () => {
       let running = 0;
       const peer = await connect({

@@ -1,12 +1,8 @@
 import { Duplex, Readable, Writable } from 'node:stream';
 
-/** What a peer may send before we say that it was read. */
-export const WINDOW_BYTES = 2 * 2 ** 20;
-
 /** A reader that does not read gets no more than this at once; the rest waits in few pieces. */
 const AHEAD_BYTES = 8192;
 const PIECE_BYTES = 32 * 1024;
-const LOW_BYTES = 64 * 1024;
 
 /** What stands before so many bytes of data in a message. */
 export type MessageHead = (length: number) => Buffer;
@@ -158,10 +154,13 @@ export class Inbox {
   }
 }
 
-/** How many bytes a peer may send on, now that all but `unread` of its window was read. */
-export function credit(window: number, unread: number): number {
-  const read = WINDOW_BYTES - window - unread;
-  return read >= WINDOW_BYTES / 2 || window < LOW_BYTES ? Math.max(read, 0) : 0;
+/**
+ * How many bytes a peer may send on, now that all but `unread` of what it sent was read.
+ * @param window what is left of `whole`
+ */
+export function credit(window: number, unread: number, whole: number): number {
+  const read = whole - window - unread;
+  return read >= whole / 2 || window < whole / 32 ? Math.max(read, 0) : 0;
 }
 
 /** What waits to be sent to the peer of one stream: one piece at a time, as a stream hands them out. */

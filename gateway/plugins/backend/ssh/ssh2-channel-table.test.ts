@@ -77,9 +77,9 @@ describe('serveSsh to a client that breaks the protocol', () => {
         channelRequest(id, 'unheard-of', Buffer.from('anything')),
         channelRequest(id, 'signal', text('TERM')),
         channelRequest(id, 'window-change', Buffer.alloc(16)),
-        channelRequest(id, 'exec', text('echo\0rm')),
-        channelRequest(id, 'exec', text(Buffer.of(0xff))),
         channelRequest(id, 'env', text('LANG', 'x'.repeat(5000))),
+        channelRequest(id, 'env', text('LANG', 'C\0')),
+        channelRequest(id, 'env', text('LANG', Buffer.of(0xff))),
       ];
       peer.send(...refused);
       assert.deepEqual(
@@ -214,11 +214,43 @@ describe('serveSsh to a client that breaks the protocol', () => {
   });
 
   describe('in what it costs', () => {
+    it('shares one window of 4 MiB among the channels of a connection', async () => {
+      const peer = await loggedIn({ maximumChannels: 10 });
+      const open = async () => {
+        peer.send(openRequest('session'));
+        const confirmed = await peer.next(MESSAGE.CHANNEL_OPEN_CONFIRMATION);
+        confirmed.u32();
+        return { id: confirmed.u32(), window: confirmed.u32() };
+      };
+      const channels = [];
+      for (let count = 0; count < 10; count += 1) channels.push(await open());
+      const windows = channels.map(({ window }) => window);
+      assert.deepEqual(windows.slice(0, 3), [2 ** 21, 2 ** 20, 2 ** 19]);
+      assert.ok(windows.every((window) => window >= 2 * 32_768));
+      const sum = windows.reduce((all, window) => all + window);
+      assert.ok(sum <= 4.5 * 2 ** 20, `${sum} bytes`);
+      for (const { id } of channels) peer.send(message(MESSAGE.CHANNEL_CLOSE).u32(id).finish());
+      await eventually(() => served.asked.length === 10);
+      assert.equal((await open()).window, 2 ** 21);
+    });
+
     it('lets a client go that asks and never reads the answers', async () => {
       const peer = await loggedIn({ limits: { ...LIMITS, pendingBytes: 64 * 1024 } });
       served.stream.pause();
       for (let sent = 0; sent < 5000; sent += 1) peer.send(globalRequest('keepalive@openssh.com'));
       await served.connection.closed;
+    });
+
+    it('sends the answers to what came at once in one piece', async () => {
+      const peer = await loggedIn();
+      let pieces = 0;
+      served.stream.on('data', () => {
+        pieces += 1;
+      });
+      peer.send(...Array.from({ length: 100 }, () => globalRequest('keepalive@openssh.com')));
+      const answers = await peer.numbers(100);
+      assert.ok(answers.every((number) => number === MESSAGE.REQUEST_FAILURE));
+      assert.ok(pieces < 10, `${pieces} pieces`);
     });
 
     it('lets a client go that asks on and never answers to new keys', async () => {

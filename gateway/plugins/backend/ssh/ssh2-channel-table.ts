@@ -1,7 +1,6 @@
 import { SshReader } from '../../../../identity/ssh/wire.ts';
 import { Fault } from '../../../../runtime/fault.ts';
 import { type ChannelOptions, type ChannelPeer, PACKET_BYTES, SshChannel } from './ssh2-channel.ts';
-import { WINDOW_BYTES } from './ssh2-channel-streams.ts';
 import { MESSAGE, message, OPEN_FAILURE, printable, violation } from './ssh2-messages.ts';
 import type { SshTransport } from './ssh2-transport.ts';
 
@@ -26,8 +25,18 @@ export interface ChannelTableOptions {
 }
 
 type ChannelHandlers = Pick<ChannelOptions, 'requested' | 'closed'>;
-type Opening = (channel: SshChannel | Fault) => void;
 
+/** A channel that we asked for. */
+interface Opening {
+  readonly handlers: ChannelHandlers;
+  readonly window: number;
+  opened(channel: SshChannel | Fault): void;
+}
+
+/** What a peer may send, on all channels together, before we say that it was read. */
+const ALL_WINDOWS_BYTES = 4 * 2 ** 20;
+/** So much of it a channel gets in any case. */
+const LEAST_WINDOW_BYTES = 2 * PACKET_BYTES;
 /** Less would be a flood of small packets. */
 const SMALLEST_PACKET = 256;
 const LONGEST_TYPE = 128;
@@ -41,7 +50,7 @@ const LONGEST_REASON = 4096;
 export class ChannelTable {
   readonly #options: ChannelTableOptions;
   readonly #channels = new Map<number, SshChannel>();
-  readonly #openings = new Map<number, { handlers: ChannelHandlers; opened: Opening }>();
+  readonly #openings = new Map<number, Opening>();
   #nextId = 0;
   /** Asked for by the peer, and not answered. */
   #asked = 0;
@@ -89,10 +98,11 @@ export class ChannelTable {
     this.#asked -= 1;
     if (this.#options.transport.isOver) return undefined;
     const id = this.#newId();
-    const channel = this.#add(id, peer, handlers);
+    const window = this.#newWindow();
+    const channel = this.#add(id, { peer, window, handlers });
     const { transport } = this.#options;
     const head = message(MESSAGE.CHANNEL_OPEN_CONFIRMATION).u32(peer.id).u32(id);
-    transport.send(head.u32(WINDOW_BYTES).u32(PACKET_BYTES).finish());
+    transport.send(head.u32(window).u32(PACKET_BYTES).finish());
     return channel;
   }
 
@@ -110,12 +120,13 @@ export class ChannelTable {
     const { transport } = this.#options;
     if (transport.isOver) return Promise.reject(gone());
     const id = this.#newId();
+    const window = this.#newWindow();
     const head = message(MESSAGE.CHANNEL_OPEN).string('session').u32(id);
-    transport.send(head.u32(WINDOW_BYTES).u32(PACKET_BYTES).finish());
+    transport.send(head.u32(window).u32(PACKET_BYTES).finish());
     return new Promise((resolve, reject) => {
       const opened = (result: SshChannel | Fault) =>
         result instanceof Fault ? reject(result) : resolve(result);
-      this.#openings.set(id, { handlers, opened });
+      this.#openings.set(id, { handlers, window, opened });
     });
   }
 
@@ -146,7 +157,7 @@ export class ChannelTable {
     const peer = { id: reader.u32(), window: reader.u32(), packet: reader.u32() };
     if (peer.packet < SMALLEST_PACKET) throw violation('packet size too small');
     this.#openings.delete(id);
-    opening.opened(this.#add(id, peer, opening.handlers));
+    opening.opened(this.#add(id, { peer, ...opening }));
   }
 
   #receiveFailure(reader: SshReader): void {
@@ -167,10 +178,13 @@ export class ChannelTable {
     }
   }
 
-  #add(id: number, peer: ChannelPeer, handlers: ChannelHandlers): SshChannel {
+  #add(
+    id: number,
+    { peer, window, handlers }: Omit<Opening, 'opened'> & { readonly peer: ChannelPeer },
+  ): SshChannel {
     const channel = new SshChannel({
       transport: this.#options.transport,
-      peer,
+      ...{ peer, window },
       requested: handlers.requested,
       closed: () => {
         this.#channels.delete(id);
@@ -179,6 +193,13 @@ export class ChannelTable {
     });
     this.#channels.set(id, channel);
     return channel;
+  }
+
+  /** Half of what the others leave: where a reader has stopped, the memory is held for long. */
+  #newWindow(): number {
+    const others = [...this.#channels.values(), ...this.#openings.values()];
+    const given = others.reduce((sum, { window }) => sum + window, 0);
+    return Math.max(Math.floor((ALL_WINDOWS_BYTES - given) / 2), LEAST_WINDOW_BYTES);
   }
 
   #find(id: number): SshChannel {

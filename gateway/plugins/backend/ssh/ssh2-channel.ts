@@ -7,7 +7,6 @@ import {
   inputStream,
   type Outbox,
   outputStream,
-  WINDOW_BYTES,
 } from './ssh2-channel-streams.ts';
 import { MESSAGE, message, violation } from './ssh2-messages.ts';
 import type { SshTransport } from './ssh2-transport.ts';
@@ -29,6 +28,8 @@ export interface ChannelPeer {
 export interface ChannelOptions {
   readonly transport: Pick<SshTransport, 'send' | 'isBusy' | 'whenIdle'>;
   readonly peer: ChannelPeer;
+  /** What the peer was told that it may send. */
+  readonly window: number;
   /** Whether a request of the peer's is granted. */
   requested(name: string, reader: SshReader): boolean;
   /** Nothing more comes or goes; called once. */
@@ -52,7 +53,7 @@ export class SshChannel {
   readonly #replies: ((isGranted: boolean) => void)[] = [];
   #inbox: Inbox | undefined;
   #errorInbox: Inbox | undefined;
-  #receiveWindow = WINDOW_BYTES;
+  #receiveWindow: number;
   #sendWindow: number;
   #isEofReceived = false;
   #isEofSent = false;
@@ -66,7 +67,12 @@ export class SshChannel {
 
   constructor(options: ChannelOptions) {
     this.#options = options;
+    this.#receiveWindow = options.window;
     this.#sendWindow = options.peer.window;
+  }
+
+  get window(): number {
+    return this.#options.window;
   }
 
   /** The peer's data. */
@@ -227,7 +233,7 @@ export class SshChannel {
   #adjustWindow(): void {
     if (this.#isCloseSent || this.#isClosed || this.#isEofReceived) return;
     const unread = (this.#inbox?.length ?? 0) + (this.#errorInbox?.length ?? 0);
-    const bytes = credit(this.#receiveWindow, unread);
+    const bytes = credit(this.#receiveWindow, unread, this.window);
     if (bytes === 0) return;
     this.#receiveWindow += bytes;
     const { transport, peer } = this.#options;

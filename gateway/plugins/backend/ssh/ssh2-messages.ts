@@ -38,9 +38,7 @@ export const END_OF_WRITE = 'eow@openssh.com';
 /** Why one side ends a connection. Source: RFC 4253 11.1. */
 export const DISCONNECT = {
   PROTOCOL_ERROR: 2,
-  KEY_EXCHANGE_FAILED: 3,
   SERVICE_NOT_AVAILABLE: 7,
-  CONNECTION_LOST: 10,
   BY_APPLICATION: 11,
   NO_MORE_AUTH_METHODS_AVAILABLE: 14,
 } as const;

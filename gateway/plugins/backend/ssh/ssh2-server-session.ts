@@ -106,9 +106,9 @@ export class ServerSession {
   }
 
   #startCommand(kind: 'exec' | 'subsystem', reader: SshReader): boolean {
-    const command = plainText(reader.string(LONGEST_COMMAND));
+    const command = reader.string(LONGEST_COMMAND).toString('utf8');
     reader.end();
-    return command !== undefined && this.#start({ kind, command });
+    return this.#start({ kind, command });
   }
 
   #start(request: StartRequest): boolean {
@@ -182,7 +182,7 @@ function readSizes(reader: SshReader): WindowSize {
   return { columns: size(), rows: size(), width: size(), height: size() };
 }
 
-/** Undefined for what no program can be given: no UTF-8, or a NUL within. */
+/** Undefined for what no variable can hold: no UTF-8, or a NUL within. */
 function plainText(bytes: Buffer): string | undefined {
   const text = bytes.toString('utf8');
   return text.includes('\0') || !Buffer.from(text, 'utf8').equals(bytes) ? undefined : text;

@@ -26,11 +26,14 @@ export interface ServerHandlers {
   authenticate: AuthenticationOptions['authenticate'];
   /** A session is asked for. Rejects with a Fault whose message the client is told. */
   session(): Promise<SessionHandlers>;
-  /** A connection through this server is asked for; the same. `host` is untrusted. */
-  directTcpip(destination: {
-    readonly host: string;
-    readonly port: number;
-  }): Promise<(channel: Duplex) => void>;
+  /** A connection through this server is asked for; the same. */
+  directTcpip(destination: Destination): Promise<(channel: Duplex) => void>;
+}
+
+export interface Destination {
+  /** Untrusted, at most 255 bytes. */
+  readonly host: string;
+  readonly port: number;
 }
 
 export interface ServeSshOptions {
@@ -196,10 +199,7 @@ class ServerConnection implements SshServerConnection {
     else session.channel = channel;
   }
 
-  async #openTcpip(
-    request: OpenRequest,
-    destination: { readonly host: string; readonly port: number },
-  ): Promise<void> {
+  async #openTcpip(request: OpenRequest, destination: Destination): Promise<void> {
     let serve: (channel: Duplex) => void;
     try {
       serve = await this.#options.handlers.directTcpip(destination);
@@ -227,7 +227,7 @@ class ServerConnection implements SshServerConnection {
   }
 }
 
-function readDestination(reader: SshReader) {
+function readDestination(reader: SshReader): Destination {
   const host = reader.text(LONGEST_HOST);
   const port = reader.u32();
   // The originator's address, which the client may say as it likes.

@@ -23,6 +23,6 @@ export type ExitStatus =
 /** What a session channel is asked to run; `command` is the command line, or the subsystem's name. */
 export interface StartRequest {
   readonly kind: 'shell' | 'exec' | 'subsystem';
-  /** Untrusted, at most 32 KiB. */
+  /** Untrusted, at most 32 KiB. It may hold NUL, and U+FFFD where bytes were no UTF-8. */
   readonly command: string;
 }

@@ -54,11 +54,13 @@ export interface TransportLimits {
 const LIMITS: TransportLimits = {
   rekeyBytes: 2 ** 30,
   rekeyMs: 3_600_000,
-  pendingBytes: 8 * 2 ** 20,
+  pendingBytes: 2 ** 20,
 };
 
 /** Above this channels wait with what they have to send. */
 const BUSY_BYTES = 256 * 1024;
+/** What may wait for a peer that has not logged in: answers alone. */
+const STRANGERS_PENDING_BYTES = 64 * 1024;
 const KEX_TIMEOUT_MS = 30_000;
 /** How long a peer has to read why the connection ends. */
 const LINGER_MS = 400;
@@ -79,7 +81,8 @@ export class SshTransport {
   #isReady = false;
   #isAuthenticated = false;
   #isOver = false;
-  #isCorked = false;
+  #gathered: Uint8Array[] = [];
+  #gatheredBytes = 0;
   #sinceKeys = { bytes: 0, at: systemClock.monotonicMs() };
   #kexTimer: NodeJS.Timeout | undefined;
 
@@ -109,7 +112,7 @@ export class SshTransport {
 
   /** Whether a channel should wait with what it has to send. */
   get isBusy(): boolean {
-    if (this.#protocol._kexinit !== undefined) return true;
+    if (this.#protocol._kexinit !== undefined || this.#gatheredBytes >= BUSY_BYTES) return true;
     // Without writableNeedDrain no `drain` would wake who waits.
     return this.#stream.writableNeedDrain && this.#stream.writableLength >= BUSY_BYTES;
   }
@@ -264,25 +267,27 @@ export class SshTransport {
     this.#options.ready();
   }
 
-  #write(data: Buffer): void {
+  #write(data: Uint8Array): void {
     if (!this.#stream.writable) return;
     this.#sinceKeys.bytes += data.length;
-    this.#cork();
-    this.#stream.write(data);
-    if (this.#stream.writableLength > this.#limits.pendingBytes) {
+    if (this.#gathered.length === 0) process.nextTick(() => this.#flush());
+    this.#gathered.push(data);
+    this.#gatheredBytes += data.length;
+    const most = this.#isAuthenticated
+      ? this.#limits.pendingBytes
+      : Math.min(this.#limits.pendingBytes, STRANGERS_PENDING_BYTES);
+    if (this.#stream.writableLength + this.#gatheredBytes > most) {
       this.destroy(violation('the peer does not read'));
     }
   }
 
-  /** ssh2 writes a packet in three pieces. */
-  #cork(): void {
-    if (this.#isCorked) return;
-    this.#isCorked = true;
-    this.#stream.cork();
-    process.nextTick(() => {
-      this.#isCorked = false;
-      this.#stream.uncork();
-    });
+  /** ssh2 writes a packet in three pieces, each of which costs a kilobyte while it waits: so in one. */
+  #flush(): void {
+    const bytes = Buffer.concat(this.#gathered);
+    this.#gathered = [];
+    this.#gatheredBytes = 0;
+    if (bytes.length > 0 && this.#stream.writable) this.#stream.write(bytes);
+    this.#wake();
   }
 
   #wake(): void {
@@ -314,6 +319,7 @@ export class SshTransport {
     clearTimeout(this.#kexTimer);
     this.#waiting.length = 0;
     this.#protocol.cleanup();
+    this.#flush();
     this.#stream.end();
     const linger = setTimeout(() => this.#stream.destroy(), LINGER_MS);
     void this.closed.then(() => clearTimeout(linger));

@@ -6,14 +6,16 @@
 import type { Clock } from '../../../../runtime/clock.ts';
 import { Fault } from '../../../../runtime/fault.ts';
 import type { Logger } from '../../../../runtime/log.ts';
+import { shown } from '../../../access/resolve-grant.ts';
 import type { GatewayMetrics } from '../../../metrics.ts';
 import type { Session } from '../../../session/session-desk.ts';
-import type { ChannelRights, StartVerdict } from './channel-rights.ts';
+import { ChannelRecord } from './channel-record.ts';
+import { type ChannelRights, FORWARD, ruleMessage, type StartVerdict } from './channel-rights.ts';
 import { notice } from './notice.ts';
 import type { Admitted } from './serve-login.ts';
 import { SessionChannel } from './session-channel.ts';
 import type { SshClientConnection } from './ssh2-client.ts';
-import type { SessionHandlers, SshServerConnection } from './ssh2-server.ts';
+import type { Destination, SessionHandlers, SshServerConnection } from './ssh2-server.ts';
 import { untilAborted } from './until-aborted.ts';
 import { within } from './within.ts';
 
@@ -55,18 +57,25 @@ export class TargetSession implements Admitted {
     const channel: SessionChannel = new SessionChannel({
       ...{ session, rights, target, clock, log },
       onJudged: (verdict) => this.#count(verdict),
-      number: () => {
-        this.#channelCount += 1;
-        return this.#channelCount;
-      },
+      number: () => this.#nextNumber(),
       onClosed: () => this.#channels.delete(channel),
     });
     this.#channels.add(channel);
     return channel;
   }
 
-  async directTcpip(): Promise<never> {
-    throw new Fault('PERMISSION_DENIED', 'the gateway forwards no ports');
+  /** @throws Fault PERMISSION_DENIED, once it is in the record */
+  async directTcpip({ host, port }: Destination): Promise<never> {
+    const { session } = this.#options;
+    session.signal.throwIfAborted();
+    ChannelRecord.open(session.recorder, {
+      number: this.#nextNumber(),
+      request: { command: `${shown(host)}, port ${port}` },
+      terminal: undefined,
+      verdict: FORWARD,
+    });
+    this.#count(FORWARD);
+    throw new Fault('PERMISSION_DENIED', ruleMessage(FORWARD.rule, session.grant.name));
   }
 
   /** Resolves once the session has ended and both connections are closed. */
@@ -85,11 +94,16 @@ export class TargetSession implements Admitted {
     await session[Symbol.asyncDispose]();
   }
 
+  #nextNumber(): number {
+    this.#channelCount += 1;
+    return this.#channelCount;
+  }
+
   #count({ kind, allowed }: StartVerdict): void {
     const { session, metrics } = this.#options;
     metrics.sshChannels.inc({
       backend: session.backend.name,
-      kind: kind === 'subsystem' ? 'other' : kind,
+      kind: kind === 'subsystem' || kind === 'forward' ? 'other' : kind,
       outcome: allowed ? 'allowed' : 'denied',
     });
   }

@@ -468,14 +468,14 @@ export type ChannelOpened = Message<"writ.gateway.v1.ChannelOpened"> & {
   channel: number;
 
   /**
-   * shell, exec, sftp or scp.
+   * shell, exec, sftp or scp; of what was refused also subsystem or forward.
    *
    * @generated from field: string kind = 2;
    */
   kind: string;
 
   /**
-   * Of exec and scp, as the client sent it.
+   * Of exec, scp and subsystem as the client sent it; of forward, where to.
    *
    * @generated from field: string command = 3;
    */
