@@ -46,6 +46,11 @@ async function runVerb(verb: Verb, argv: readonly string[]): Promise<void> {
   const stop = new AbortController();
   const onSignal = () => stop.abort(new Fault('UNAVAILABLE', 'interrupted'));
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, onSignal);
+  // As in `writ session list | head -1`: who reads has read enough.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+    onSignal();
+  });
   await using admin = new AdminConnection(textFlag(flags, 'admin-socket') ?? defaultAdminSocket());
   await verb.run(
     flags,

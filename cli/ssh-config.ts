@@ -63,6 +63,8 @@ export function sshConfigText(access: SshAccess, knownHosts: string): string {
     `  HostKeyAlias ${hosts[0]}`,
     `  Port ${port}`,
     '  User jump',
+    // A connection that others share would end with the certificate of who came first.
+    '  ControlPath none',
   ]);
   for (const { backend, logins, gateways: ways } of access.targets) {
     const [way] = ways;
@@ -70,6 +72,8 @@ export function sshConfigText(access: SshAccess, knownHosts: string): string {
     const [login, ...others] = logins;
     blocks.push([
       `Host ${backend}`,
+      `  HostName ${backend}`,
+      '  Port 22',
       `  ProxyJump ${gatewayAlias(way.name)}`,
       ...(login === undefined ? [] : [`  User ${login}`]),
       ...(others.length === 0 ? [] : [`  # also as ${others.join(', ')}`]),
@@ -81,6 +85,7 @@ export function sshConfigText(access: SshAccess, knownHosts: string): string {
     `Host ${all.join(' ')}`,
     `  IdentityAgent ${quoted(access.agentSocket)}`,
     '  IdentityFile none',
+    '  IdentitiesOnly no',
     '  PreferredAuthentications publickey',
     `  UserKnownHostsFile ${quoted(knownHosts)}`,
     '  GlobalKnownHostsFile /dev/null',

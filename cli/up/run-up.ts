@@ -5,6 +5,7 @@ import { bundleToPem } from '../../identity/bundle.ts';
 import { writeAtomic } from '../../runtime/atomic-file.ts';
 import { systemClock } from '../../runtime/clock.ts';
 import { Closers } from '../../runtime/closers.ts';
+import { Fault } from '../../runtime/fault.ts';
 import { AdminConnection } from '../admin-connection.ts';
 import type { VerbIo } from '../verb.ts';
 import { declareDatabase, declareTarget } from './declare-demo.ts';
@@ -23,7 +24,7 @@ import { printInstructions } from './instructions.ts';
 import { GATEWAY_HOST, type Plan } from './plan.ts';
 import { checkPorts } from './ports.ts';
 import { startAgent, startGateway, startServer } from './processes.ts';
-import { type Attested, runSample } from './sample.ts';
+import { type Attested, runSample, type SampleOptions } from './sample.ts';
 import { openStateDir, type StateDir } from './state-dir.ts';
 import type { Supervised } from './supervised.ts';
 import { systemUser } from './system-user.ts';
@@ -167,14 +168,17 @@ async function stay(running: UpParts, { plan, state, io }: Omit<Start, 'closers'
   });
   if (plan.sample) {
     await ensureSampleEntry(plan, io);
-    await runSample({
-      node,
-      workloadApi: `unix://${state.in('run', 'agent.sock')}`,
-      spiffeId: sampleIdentity(plan),
-      gateway: { host: GATEWAY_HOST, port: plan.ports.gatewayPostgres },
-      sshConfig: sshd && sshConfigFile(state),
+    await shown(
+      {
+        node,
+        workloadApi: `unix://${state.in('run', 'agent.sock')}`,
+        spiffeId: sampleIdentity(plan),
+        gateway: { host: GATEWAY_HOST, port: plan.ports.gatewayPostgres },
+        sshConfig: sshd && sshConfigFile(state),
+        io,
+      },
       io,
-    });
+    );
   }
   printInstructions({ plan, state, hasSsh: sshd !== undefined, io });
   const servers = [database, ...(sshd === undefined ? [] : [sshd])].map(async (part) => {
@@ -183,6 +187,16 @@ async function stay(running: UpParts, { plan, state, io }: Omit<Start, 'closers'
   });
   const lost = [server, agent, gateway].map((process) => process.lost);
   await Promise.race([aborted(io.signal), ...servers, ...lost]);
+}
+
+/** A sample that fails is told, and ends nothing: others may be using what runs. */
+async function shown(sample: SampleOptions, io: VerbIo): Promise<void> {
+  try {
+    await runSample(sample);
+  } catch (error) {
+    io.signal.throwIfAborted();
+    io.err(`the sample failed: ${Fault.from(error).message}`);
+  }
 }
 
 /** A second Ctrl-C, at least 300 ms after the first, kills what has not stopped yet. */

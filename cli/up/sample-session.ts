@@ -1,4 +1,3 @@
-import { timestampDate } from '@bufbuild/protobuf/wkt';
 import { SessionService } from '../../proto/gen/writ/admin/v1/admin_pb.ts';
 import { systemClock } from '../../runtime/clock.ts';
 import { Fault } from '../../runtime/fault.ts';
@@ -8,20 +7,28 @@ import type { VerbIo } from '../verb.ts';
 const TRIES = 50;
 const RETRY_MS = 100;
 
-/** Id of the identity's newest open session on the backend. */
-export async function newestSession(
+/** Ids of the identity's open sessions on the backend. */
+export async function openSessions(
   spiffeId: string,
   backend: string,
   io: VerbIo,
+): Promise<ReadonlySet<string>> {
+  const { sessions } = await io
+    .admin(SessionService)
+    .listSessions({ openOnly: true, limit: 1000 }, { signal: io.signal });
+  const mine = sessions.filter((one) => one.spiffeId === spiffeId && one.backend === backend);
+  return new Set(mine.map(({ id }) => id));
+}
+
+/** The id of a session that was not among `before`: somebody else may be using the demo already. */
+export async function newSession(
+  before: ReadonlySet<string>,
+  { spiffeId, backend, io }: { spiffeId: string; backend: string; io: VerbIo },
 ): Promise<string> {
   for (let tries = 0; ; tries += 1) {
-    const { sessions } = await io
-      .admin(SessionService)
-      .listSessions({ openOnly: true, limit: 50 }, { signal: io.signal });
-    const [newest] = sessions
-      .filter((session) => session.spiffeId === spiffeId && session.backend === backend)
-      .sort((a, b) => openedMs(b.openedAt) - openedMs(a.openedAt));
-    if (newest !== undefined) return newest.id;
+    const now = await openSessions(spiffeId, backend, io);
+    const found = [...now].find((id) => !before.has(id));
+    if (found !== undefined) return found;
     if (tries === TRIES) throw new Fault('INTERNAL', "the sample's session is not listed");
     await systemClock.wait(RETRY_MS, io.signal);
   }
@@ -42,8 +49,4 @@ export async function replay(sessionId: string, io: VerbIo): Promise<string[]> {
       return [...lines, ...transcript.end(), `record ${state}`];
     await systemClock.wait(RETRY_MS, io.signal);
   }
-}
-
-function openedMs(at: Parameters<typeof timestampDate>[0] | undefined): number {
-  return at === undefined ? 0 : timestampDate(at).getTime();
 }

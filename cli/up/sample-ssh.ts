@@ -5,7 +5,7 @@ import { systemClock } from '../../runtime/clock.ts';
 import { Fault } from '../../runtime/fault.ts';
 import type { VerbIo } from '../verb.ts';
 import { SSH_BACKEND } from './demo-resources.ts';
-import { newestSession, replay } from './sample-session.ts';
+import { newSession, openSessions, replay } from './sample-session.ts';
 import type { Show, Step } from './sample-step.ts';
 
 export interface SshSampleOptions {
@@ -29,9 +29,10 @@ export async function runSshSample(options: SshSampleOptions): Promise<void> {
   await step(`ssh root@${SSH_BACKEND}`, async (show) => {
     showOutput(await ssh(options, [`root@${SSH_BACKEND}`, 'id']), show);
   });
+  const before = await openSessions(spiffeId, SSH_BACKEND, io);
   const client = start(options, [SSH_BACKEND, 'echo working; sleep 60; echo done']);
   const ended = outcomeOf(client);
-  const session = await newestSession(spiffeId, SSH_BACKEND, io);
+  const session = await newSession(before, { spiffeId, backend: SSH_BACKEND, io });
   await step(`writ session kill ${session}, in mid-command`, async (show) => {
     await systemClock.wait(200, io.signal);
     const killed = systemClock.monotonicMs();

@@ -11,7 +11,7 @@ import { WorkloadApiClient } from '../../sdk/workload-api-client.ts';
 import { X509Source } from '../../sdk/x509-source.ts';
 import type { VerbIo } from '../verb.ts';
 import { BACKEND } from './demo-resources.ts';
-import { newestSession, replay } from './sample-session.ts';
+import { newSession, openSessions, replay } from './sample-session.ts';
 import { runSshSample } from './sample-ssh.ts';
 import { stepper } from './sample-step.ts';
 
@@ -58,6 +58,7 @@ export async function runSample(options: SampleOptions): Promise<void> {
     const validated = await client.validateJwtSvid(jwt.token, 'reports', io.signal);
     show(`${jwt.token.slice(0, 24)}…, the agent validates it as ${validated.id}`);
   });
+  const before = await openSessions(options.spiffeId, BACKEND, io);
   const client = await step('a session on the backend "shop" through the gateway', async (show) => {
     const opened = await connect(options, source);
     show('by mTLS: no password exists that this workload could leak');
@@ -72,7 +73,8 @@ export async function runSample(options: SampleOptions): Promise<void> {
     const error = await refusalOf(client.query(REFUSED));
     show(`${error.code}: ${error.message}`);
   });
-  const session = await newestSession(options.spiffeId, BACKEND, io);
+  const ours = { spiffeId: options.spiffeId, backend: BACKEND, io };
+  const session = await newSession(before, ours);
   await step(`writ session kill ${session}, in mid-query`, async (show) => {
     const query = refusalOf(client.query(LONG_QUERY));
     await systemClock.wait(200, io.signal);

@@ -49,6 +49,13 @@ async function run(flags: Flags, io: VerbIo, [backend = '']: readonly string[]):
     'HostCertificate /etc/ssh/writ/host-cert.pub',
     'TrustedUserCAKeys /etc/ssh/writ/gateway_ca.pub',
     'AuthorizedPrincipalsFile /etc/ssh/writ/principals/%u',
+    '',
+    '# Whoever logs in by Writ could leave a key of their own, and come back by it unrecorded.',
+    `Match User ${Object.keys(signed.principals).join(',')}`,
+    '  AuthorizedKeysFile none',
+    '  AuthenticationMethods publickey',
+    '  PermitUserRC no',
+    '  DisableForwarding yes',
   ]);
   io.out(folder);
   const until = signed.expiresAt === undefined ? '' : timestampDate(signed.expiresAt).toISOString();

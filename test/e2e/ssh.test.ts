@@ -331,6 +331,10 @@ describe('ssh through the gateway of writ up', () => {
     const own = [`ListenAddress 127.0.0.1:${port}`, `HostKey ${key}`, 'PidFile none'];
     // The files lie below a folder that everybody writes to.
     await writeFile(file, [...own, 'StrictModes no', config].join('\n'));
+    const asked = ['-T', '-f', file, '-C', `user=${account},host=localhost,addr=127.0.0.1`];
+    const rules = await runProgram('/usr/sbin/sshd', asked);
+    // Keys that a session leaves there must not be a way back.
+    assert.match(rules.stdout, /^authorizedkeysfile none$/m, rules.stderr);
     await using _ = await launchSshd(file, port);
     const written = await up.writ('ssh', 'config', '--out', join(folder, 'config-4'));
     const login = ['-F', written.stdout.trim(), '-o', 'BatchMode=yes', 'own-1', 'id -un'];
