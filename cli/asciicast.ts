@@ -116,7 +116,8 @@ function sizeOf({ columns, rows }: { readonly columns: number; readonly rows: nu
   return [side(columns, WITHOUT_TERMINAL.columns), side(rows, WITHOUT_TERMINAL.rows)] as const;
 }
 
-function asciiJson(value: unknown): string {
+/** JSON that no terminal reads anything into: what is not printable ASCII is escaped. */
+export function asciiJson(value: unknown): string {
   return JSON.stringify(value).replaceAll(
     /[^\x20-\x7e]/g,
     (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`,

@@ -65,6 +65,14 @@ describe('writ session replay', () => {
     assert.deepEqual(err, ['record verified: 1 segments, 3 events']);
   });
 
+  it('G50: is ASCII without controls with --json too', async () => {
+    const command = 'echo \u001b[2J\u009b2J\u202e';
+    events = [opened(1, 'exec', { command })];
+    await run({ json: true });
+    assert.match(out.join(''), /^[\x20-\x7e]+$/);
+    assert.equal(JSON.parse(String(out[0])).channel_opened.command, command);
+  });
+
   it('fails on a record that is broken, and on one without a verdict', async () => {
     verdict = { case: 'verdict', value: { state: 'broken', detail: 'events are missing' } };
     await assert.rejects(run(), { code: 'FAILED_PRECONDITION' });

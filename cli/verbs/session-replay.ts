@@ -6,7 +6,7 @@ import {
   RecordedEventSchema,
 } from '../../proto/gen/writ/gateway/v1/recording_pb.ts';
 import { Fault } from '../../runtime/fault.ts';
-import { Asciicast, isReplayable } from '../asciicast.ts';
+import { Asciicast, asciiJson, isReplayable } from '../asciicast.ts';
 import { printable } from '../table.ts';
 import { Transcript } from '../transcript.ts';
 import { type Flags, textFlag, type Verb, type VerbIo } from '../verb.ts';
@@ -118,7 +118,7 @@ async function eventsOf(
 }
 
 function jsonOf(event: RecordedEvent): string {
-  return JSON.stringify(toJson(RecordedEventSchema, event, { useProtoFieldName: true }));
+  return asciiJson(toJson(RecordedEventSchema, event, { useProtoFieldName: true }));
 }
 
 /** A reading without a verdict proves nothing, so it fails too. */

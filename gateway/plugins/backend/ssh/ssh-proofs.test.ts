@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { generateKeyPairSync, type KeyObject } from 'node:crypto';
+import { connect } from 'node:net';
 import { encodePublicKey } from '../../../../identity/ssh/public-key.ts';
+import { Fault } from '../../../../runtime/fault.ts';
 import { until } from '../../../../test/fakes/gateway-under-test.ts';
 import type { SshAuthorities } from '../../../../test/fakes/ssh-authorities.ts';
 import {
@@ -10,6 +12,9 @@ import {
 import { DIRECT, type SshTestClient, WEB } from '../../../../test/fixtures/ssh-client.ts';
 import { SshGateway } from '../../../../test/fixtures/ssh-gateway.ts';
 import { requireSshd } from '../../../../test/fixtures/ssh-target.ts';
+import { RawPeer, serviceRequest } from '../../../../test/fixtures/ssh2-raw.ts';
+import { ClientLogin } from './ssh2-client-login.ts';
+import { MESSAGE, message } from './ssh2-messages.ts';
 
 type Make = (key: KeyObject, ssh: SshAuthorities) => Uint8Array;
 
@@ -154,6 +159,30 @@ describe('sshBackend, to a client that proves itself badly', function () {
     await assert.rejects(logIn((key, ssh) => ssh.issueUser(WEB, key), newKey()));
     await until(() => denials().length > events);
     assert.match(denials().at(-1) ?? '', /^connection\.refused the signature of the login/);
+  });
+
+  it('a proof of another connection is refused', async () => {
+    const privateKey = newKey();
+    const certificate = gateway.server.ssh.issueUser(WEB, privateKey);
+    const stranger = () => RawPeer.connect(connect(gateway.port, '127.0.0.1'));
+    const [one, other] = [await stranger(), await stranger()];
+    /** Sends to `one` a login that is signed for the connection of `by`. */
+    const logIn = async (by: RawPeer) => {
+      const transport = {
+        send: (head: Uint8Array, body?: Uint8Array) => one.transport.send(head, body),
+        sessionId: by.transport.sessionId,
+        disconnect: () => assert.fail(),
+      };
+      const login = new ClientLogin({ transport, user: 'deploy+web-1', privateKey, certificate });
+      login.receive(message(MESSAGE.SERVICE_ACCEPT).finish());
+      return (await one.numbers(1))[0];
+    };
+    one.send(serviceRequest());
+    await one.next(MESSAGE.SERVICE_ACCEPT);
+    assert.equal(await logIn(other), MESSAGE.USERAUTH_FAILURE);
+    assert.equal(gateway.refused.at(-1), 'the signature of the login does not verify');
+    assert.equal(await logIn(one), MESSAGE.USERAUTH_SUCCESS);
+    for (const { transport } of [one, other]) transport.destroy(new Fault('UNAVAILABLE', 'done'));
   });
 
   for (const [what, certificate] of [
