@@ -12,6 +12,7 @@ class End {
   peer: End | undefined;
   readonly stream: Duplex;
   #taken: (() => void) | undefined;
+  #isEnded = false;
 
   constructor() {
     this.stream = new Duplex({
@@ -34,7 +35,13 @@ class End {
   }
 
   push(bytes: Buffer | null, taken: () => void): void {
-    if (this.stream.destroyed || this.stream.readableEnded || this.stream.push(bytes)) taken();
+    // What a peer wrote just before it was destroyed comes after its end.
+    if (this.stream.destroyed || this.#isEnded) {
+      taken();
+      return;
+    }
+    this.#isEnded = bytes === null;
+    if (this.stream.push(bytes)) taken();
     else this.#taken = taken;
   }
 
