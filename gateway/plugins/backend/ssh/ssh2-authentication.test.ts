@@ -77,10 +77,22 @@ describe('serveSsh to a client that is not logged in', () => {
       assert.match(await peer.ending(), /new keys before the login/);
     });
 
-    it('lets go who asks on and does not read, before much waits for it', async () => {
-      const peer = await connect();
-      served.stream.pause();
-      for (let sent = 0; sent < 3000; sent += 1) peer.send(Buffer.of(40));
+    for (const number of [MESSAGE.IGNORE, 40, MESSAGE.EXT_INFO]) {
+      it(`lets a client go that sends message ${number} on and on`, async () => {
+        const peer = await connect();
+        peer.send(...Array.from({ length: 110 }, () => Buffer.of(number)));
+        await served.connection.closed;
+        await assert.rejects(served.connection.authenticated, /too many messages before/);
+      });
+    }
+
+    it('lets a client go that sends small packets on and on before there are keys', async () => {
+      served = new ServedPeer();
+      served.stream.resume();
+      served.stream.write('SSH-2.0-x\r\n');
+      const ignored = Buffer.from('0000000c0a0200000000000000000000', 'hex');
+      served.stream.write(Buffer.concat(Array.from({ length: 5000 }, () => ignored)));
+      await assert.rejects(served.connection.authenticated, /too many messages before/);
       await served.connection.closed;
     });
 

@@ -214,6 +214,19 @@ describe('serveSsh to a client that breaks the protocol', () => {
   });
 
   describe('in what it costs', () => {
+    it('lets others have their turn amid many small messages', async () => {
+      const peer = await loggedIn();
+      const id = await peer.session();
+      const variable = new SshWriter().string('LANG').string('C').finish();
+      const requests = Array.from({ length: 2000 }, () =>
+        channelRequest(id, 'env', variable, false),
+      );
+      peer.send(...requests);
+      while (served.asked.length === 0) await new Promise((resolve) => setImmediate(resolve));
+      assert.ok(served.asked.length < 2000, `${served.asked.length} at once`);
+      await eventually(() => served.asked.length === 2000);
+    });
+
     it('shares one window of 4 MiB among the channels of a connection', async () => {
       const peer = await loggedIn({ maximumChannels: 10 });
       const open = async () => {

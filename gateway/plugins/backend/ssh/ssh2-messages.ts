@@ -53,6 +53,17 @@ export const OPEN_FAILURE = {
 
 const LONGEST_WORD = 300;
 
+/** Whether a message belongs above the transport. Source: RFC 4250 4.1.1. */
+export function isOfService(number: number): boolean {
+  const isAsking = number >= MESSAGE.SERVICE_REQUEST && number <= MESSAGE.EXT_INFO;
+  return isAsking || number >= MESSAGE.USERAUTH_REQUEST;
+}
+
+/** Whether a message is to be thrown away, whenever it comes. */
+export function isIgnored(number: number): boolean {
+  return number === MESSAGE.IGNORE || number === MESSAGE.DEBUG || number === MESSAGE.UNIMPLEMENTED;
+}
+
 export function message(number: number): SshWriter {
   return new SshWriter().u8(number);
 }

@@ -8,6 +8,7 @@ import type { Duplex } from 'node:stream';
 import { SshReader } from '../../../../identity/ssh/wire.ts';
 import { systemClock } from '../../../../runtime/clock.ts';
 import { Fault } from '../../../../runtime/fault.ts';
+import { GatheredWrites } from './ssh2-gathered-writes.ts';
 import { identLength } from './ssh2-ident.ts';
 import {
   createProtocol,
@@ -20,6 +21,8 @@ import {
 import {
   DISCONNECT,
   disconnectMessage,
+  isIgnored,
+  isOfService,
   MESSAGE,
   message,
   printable,
@@ -59,8 +62,12 @@ const LIMITS: TransportLimits = {
 
 /** Above this channels wait with what they have to send. */
 const BUSY_BYTES = 256 * 1024;
-/** What may wait for a peer that has not logged in: answers alone. */
-const STRANGERS_PENDING_BYTES = 64 * 1024;
+/** What a peer may send before the login: a client that tries many keys needs some thirty messages. */
+const STRANGERS_MESSAGES = 100;
+/** What comes is read in pieces, so that messages are counted before there are thousands of them. */
+const PIECE_BYTES = { stranger: 1024, known: 8192 } as const;
+/** After so many in one piece the other connections have their turn. */
+const MANY_MESSAGES = 64;
 const KEX_TIMEOUT_MS = 30_000;
 /** How long a peer has to read why the connection ends. */
 const LINGER_MS = 400;
@@ -75,14 +82,13 @@ export class SshTransport {
   readonly #options: TransportOptions;
   readonly #limits: TransportLimits;
   readonly #protocol: Protocol;
+  readonly #writes: GatheredWrites;
   readonly #waiting: (() => void)[] = [];
   readonly #isServer: boolean;
   #head: Buffer | undefined = Buffer.alloc(0);
   #isReady = false;
   #isAuthenticated = false;
   #isOver = false;
-  #gathered: Uint8Array[] = [];
-  #gatheredBytes = 0;
   #sinceKeys = { bytes: 0, at: systemClock.monotonicMs() };
   #kexTimer: NodeJS.Timeout | undefined;
 
@@ -90,6 +96,7 @@ export class SshTransport {
     this.#options = options;
     this.#limits = options.limits ?? LIMITS;
     this.#stream = options.stream;
+    this.#writes = new GatheredWrites(options.stream, () => this.#wake());
     const role = options.role(() => this.#protocol);
     this.#isServer = role.server;
     this.#protocol = this.#createProtocol(role);
@@ -112,9 +119,7 @@ export class SshTransport {
 
   /** Whether a channel should wait with what it has to send. */
   get isBusy(): boolean {
-    if (this.#protocol._kexinit !== undefined || this.#gatheredBytes >= BUSY_BYTES) return true;
-    // Without writableNeedDrain no `drain` would wake who waits.
-    return this.#stream.writableNeedDrain && this.#stream.writableLength >= BUSY_BYTES;
+    return this.#protocol._kexinit !== undefined || this.#writes.isFull(BUSY_BYTES);
   }
 
   /** Calls back once, when the transport is not busy; whoever waits longest comes first. */
@@ -191,12 +196,18 @@ export class SshTransport {
   }
 
   #read(chunk: Buffer): void {
-    // What comes after the end is read and forgotten, so that the peer gets to read the reason.
-    if (this.#isOver) return;
     this.#sinceKeys.bytes += chunk.length;
-    try {
+    this.#take(() => {
       if (this.#head === undefined) this.#parse(chunk);
       else this.#readIdent(Buffer.concat([this.#head, chunk]));
+    });
+  }
+
+  /** What comes after the end is read and forgotten, so that the peer gets to read the reason. */
+  #take(read: () => void): void {
+    if (this.#isOver) return;
+    try {
+      read();
       this.#renewKeys();
     } catch (error) {
       this.#failed(error);
@@ -211,8 +222,33 @@ export class SshTransport {
     this.#parse(head);
   }
 
+  /** Messages that have come; with new keys the count may begin anew. */
+  get #messages(): number {
+    return this.#protocol._decipher?.inSeqno ?? 0;
+  }
+
   #parse(bytes: Buffer): void {
-    this.#protocol.parse(bytes, 0, bytes.length);
+    for (let rest = bytes; rest.length > 0; ) {
+      const before = this.#messages;
+      const piece = rest.subarray(0, PIECE_BYTES[this.#isAuthenticated ? 'known' : 'stranger']);
+      rest = rest.subarray(piece.length);
+      this.#protocol.parse(piece, 0, piece.length);
+      if (this.#isOver) return;
+      if (!this.#isAuthenticated && this.#messages > STRANGERS_MESSAGES) {
+        this.destroy(violation('too many messages before the login'));
+      } else if (rest.length > 0 && this.#messages - before > MANY_MESSAGES) {
+        this.#parseLater(rest);
+        return;
+      }
+    }
+  }
+
+  #parseLater(rest: Buffer): void {
+    this.#stream.pause();
+    setImmediate(() => {
+      this.#stream.resume();
+      this.#take(() => this.#parse(rest));
+    });
   }
 
   #receive(payload: Buffer): void {
@@ -220,7 +256,7 @@ export class SshTransport {
     if (number === MESSAGE.DISCONNECT) {
       const reader = new SshReader(payload.subarray(1), 'disconnection');
       this.#disconnected(reader.u32(), reader.text());
-    } else if (number >= MESSAGE.USERAUTH_REQUEST || isService(number)) {
+    } else if (isOfService(number)) {
       this.#options.message(payload);
     } else if (!isIgnored(number)) {
       this.unimplemented();
@@ -229,7 +265,7 @@ export class SshTransport {
 
   /** Tells the peer that the message at hand means nothing here. */
   unimplemented(): void {
-    const sequence = ((this.#protocol._decipher?.inSeqno ?? 1) - 1) >>> 0;
+    const sequence = (this.#messages - 1) >>> 0;
     this.send(message(MESSAGE.UNIMPLEMENTED).u32(sequence).finish());
   }
 
@@ -259,35 +295,19 @@ export class SshTransport {
     clearTimeout(this.#kexTimer);
     this.#kexTimer = undefined;
     this.#sinceKeys = { bytes: 0, at: systemClock.monotonicMs() };
-    if (this.#isReady) {
-      this.#wake();
-      return;
-    }
+    const isFirst = !this.#isReady;
     this.#isReady = true;
-    this.#options.ready();
+    if (isFirst) this.#options.ready();
+    else this.#wake();
   }
 
   #write(data: Uint8Array): void {
     if (!this.#stream.writable) return;
     this.#sinceKeys.bytes += data.length;
-    if (this.#gathered.length === 0) process.nextTick(() => this.#flush());
-    this.#gathered.push(data);
-    this.#gatheredBytes += data.length;
-    const most = this.#isAuthenticated
-      ? this.#limits.pendingBytes
-      : Math.min(this.#limits.pendingBytes, STRANGERS_PENDING_BYTES);
-    if (this.#stream.writableLength + this.#gatheredBytes > most) {
+    this.#writes.write(data);
+    if (this.#writes.length > this.#limits.pendingBytes) {
       this.destroy(violation('the peer does not read'));
     }
-  }
-
-  /** ssh2 writes a packet in three pieces, each of which costs a kilobyte while it waits: so in one. */
-  #flush(): void {
-    const bytes = Buffer.concat(this.#gathered);
-    this.#gathered = [];
-    this.#gatheredBytes = 0;
-    if (bytes.length > 0 && this.#stream.writable) this.#stream.write(bytes);
-    this.#wake();
   }
 
   #wake(): void {
@@ -319,18 +339,10 @@ export class SshTransport {
     clearTimeout(this.#kexTimer);
     this.#waiting.length = 0;
     this.#protocol.cleanup();
-    this.#flush();
+    this.#writes.flush();
     this.#stream.end();
     const linger = setTimeout(() => this.#stream.destroy(), LINGER_MS);
     void this.closed.then(() => clearTimeout(linger));
     this.#options.closed(reason);
   }
-}
-
-function isService(number: number): boolean {
-  return number >= MESSAGE.SERVICE_REQUEST && number <= MESSAGE.EXT_INFO;
-}
-
-function isIgnored(number: number): boolean {
-  return number === MESSAGE.IGNORE || number === MESSAGE.DEBUG || number === MESSAGE.UNIMPLEMENTED;
 }
