@@ -28,6 +28,7 @@ describe('SessionChannel', () => {
   let isClosed: boolean;
   let recordingFault: Fault | undefined;
   let killing: AbortController;
+  let isToldOfRefusal: boolean;
   let openTarget: (channel: ClientChannel | Error) => void;
   let exitTarget: (status: ExitStatus) => void;
   let client: { input: PassThrough; output: PassThrough; errors: PassThrough };
@@ -37,6 +38,7 @@ describe('SessionChannel', () => {
     rights = { shell: true, exec: true, commands: [], sftp: true };
     [events, told, exits, asked, isClosed] = [[], [], [], [], false];
     judged = [];
+    isToldOfRefusal = true;
     recordingFault = undefined;
     killing = new AbortController();
     client = streams();
@@ -84,7 +86,7 @@ describe('SessionChannel', () => {
       ...{ ...streams(), exit },
       resize: ({ columns }) => told.push(`resize ${columns}`),
       signal: (name) => told.push(`signal ${name}`),
-      refuseOutput: () => told.push('output refused'),
+      refuseOutput: () => told.push('output refused') > 0 && isToldOfRefusal,
       close: () => told.push('close'),
     };
   }
@@ -190,9 +192,7 @@ describe('SessionChannel', () => {
     openTarget(target());
     await settled();
     channel.signalled('USR1');
-    channel.outputRefused();
-    const all = ['resize 100', 'signal INT', 'resize 110', 'signal USR1', 'output refused'];
-    assert.deepEqual(told, all);
+    assert.deepEqual(told, ['resize 100', 'signal INT', 'resize 110', 'signal USR1']);
     assert.deepEqual(cases(), ['channelOpened', 'channelResized', 'channelResized']);
   });
 
@@ -203,6 +203,40 @@ describe('SessionChannel', () => {
     await settled();
     assert.equal(told.length, 64);
   });
+
+  it('has a program told that its output is not taken, and leaves the rest to it', async () => {
+    start();
+    channel.outputRefused();
+    openTarget(target());
+    await settled();
+    await clock.advance(300);
+    assert.deepEqual([told, exits, isClosed], [['output refused'], [], false]);
+  });
+
+  for (const [what, isOnTerminal, isTold] of [
+    ['on a terminal, which nobody sees any more', true, true],
+    ['that its target cannot tell that its output is not taken', false, false],
+  ] as const) {
+    for (const when of ['before', 'after']) {
+      it(`kills a program ${what}, asked so ${when} it runs`, async () => {
+        isToldOfRefusal = isTold;
+        if (isOnTerminal) channel.pty(PTY);
+        start();
+        if (when === 'before') channel.outputRefused();
+        const ran = target();
+        openTarget(ran);
+        await settled();
+        if (when === 'after') channel.outputRefused();
+        ran.errors.write('late');
+        await clock.advance(300);
+        await settled();
+        assert.deepEqual(told, ['output refused', 'signal HUP', 'signal KILL', 'close']);
+        assert.deepEqual([exits, isClosed], [[undefined], true]);
+        assert.deepEqual(cases(), ['channelOpened', 'channelClosed']);
+        assert.equal(client.errors.read(), null);
+      });
+    }
+  }
 
   it('kills what runs when the client closes', async () => {
     start();

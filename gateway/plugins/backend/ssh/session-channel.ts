@@ -121,8 +121,16 @@ export class SessionChannel implements SessionHandlers {
     if (this.#isStarted && SIGNALS.has(name)) this.#tell((target) => target.signal(name));
   }
 
+  /**
+   * What was read from the target by now is in the record as sent to the client, though it may not have
+   * taken all of it; nothing of the output is read, recorded or counted from now on. A program that
+   * cannot be told by SIGPIPE is ended as with its session: one on a terminal, which hangs up, and one
+   * on a target that is not OpenSSH's.
+   */
   outputRefused(): void {
-    this.#tell((target) => target.refuseOutput());
+    this.#tell((target) => {
+      if (!target.refuseOutput() || this.#terminal !== undefined) this.#finish(undefined);
+    });
   }
 
   /** The client has closed the channel, or has gone. */
@@ -168,7 +176,6 @@ export class SessionChannel implements SessionHandlers {
 
   #connect(client: ServerChannel, target: ClientChannel, record: ChannelRecord): void {
     this.#target = target;
-    for (const tell of this.#waiting.splice(0)) tell(target);
     const { counts } = this.#options.session;
     this.#relay = relayChannel({ client, target, record, counts });
     const { finished, stop } = this.#relay;
@@ -177,6 +184,7 @@ export class SessionChannel implements SessionHandlers {
       // What cannot be recorded has ended the session, which will say so.
       () => stop(),
     );
+    for (const tell of this.#waiting.splice(0)) tell(target);
   }
 
   /** A channel that ends without a status may be the end of the whole connection, which will say so. */

@@ -169,6 +169,7 @@ export class Outbox {
   readonly #head: MessageHead;
   #rest: Buffer | undefined;
   #done: (() => void) | undefined;
+  #isDiscarding = false;
 
   constructor(stream: Writable, head: MessageHead) {
     this.stream = stream;
@@ -185,8 +186,18 @@ export class Outbox {
   }
 
   put(bytes: Buffer, done: () => void): void {
+    if (this.#isDiscarding) {
+      done();
+      return;
+    }
     this.#rest = bytes;
     this.#done = done;
+  }
+
+  /** Sends nothing more. */
+  discard(): void {
+    this.#isDiscarding = true;
+    this.#sent();
   }
 
   /** Sends the next bytes, at most so many. */
@@ -199,10 +210,14 @@ export class Outbox {
       this.#rest = rest.subarray(part.length);
       return part.length;
     }
+    this.#sent();
+    return part.length;
+  }
+
+  #sent(): void {
     const done = this.#done;
     this.#rest = undefined;
     this.#done = undefined;
     done?.();
-    return part.length;
   }
 }

@@ -142,14 +142,77 @@ describe('serveSsh to a client that breaks the protocol', () => {
       );
     });
 
-    it('answers each global request with a failure', async () => {
+    it('holds a client to its word that it opens no more sessions', async () => {
+      const peer = await loggedIn();
+      await peer.session('cat');
+      peer.send(globalRequest('no-more-sessions@openssh.com'));
+      assert.deepEqual(await peer.numbers(1), [MESSAGE.REQUEST_SUCCESS]);
+      const where = new SshWriter().string('x').u32(22).string('').u32(0).finish();
+      peer.send(openRequest('direct-tcpip', { id: 1, more: Buffer.from(where) }));
+      await peer.next(MESSAGE.CHANNEL_OPEN_CONFIRMATION);
+      peer.send(openRequest('session', { id: 2 }));
+      assert.match(await peer.ending(), /opens no more/);
+      await served.connection.closed;
+      assert.deepEqual(served.asked, ['exec cat', 'closed']);
+    });
+
+    it('keeps nothing of an output that the client does not take, and closes without its window', async () => {
+      const peer = await loggedIn();
+      peer.send(openRequest('session', { window: 10 }));
+      const reader = await peer.next(MESSAGE.CHANNEL_OPEN_CONFIRMATION);
+      reader.u32();
+      const id = reader.u32();
+      peer.send(channelRequest(id, 'eow@openssh.com'));
+      await peer.next(MESSAGE.CHANNEL_FAILURE);
+      peer.send(channelRequest(id, 'shell'));
+      await peer.next(MESSAGE.CHANNEL_SUCCESS);
+      const channel = served.channels[0] ?? assert.fail();
+      for (let n = 0; n < 10; n += 1) channel.output.write(Buffer.alloc(64 * 1024));
+      await peer.next(MESSAGE.CHANNEL_DATA);
+      assert.equal(channel.output.writableNeedDrain, true);
+      channel.output.once('drain', () => served.asked.push('drain'));
+      peer.send(channelRequest(id, 'eow@openssh.com', undefined, false));
+      await eventually(() => !channel.output.writableNeedDrain);
+      channel.output.write('late');
+      assert.deepEqual([channel.output.writableLength, peer.received], [0, []]);
+      channel.exit({ code: 7 });
+      assert.deepEqual(await peer.numbers(3), [
+        ...[MESSAGE.CHANNEL_EOF, MESSAGE.CHANNEL_REQUEST, MESSAGE.CHANNEL_CLOSE],
+      ]);
+      // The relay is told before there is room, for which it would read on.
+      assert.deepEqual(served.asked, ['shell ', 'output refused', 'drain']);
+    });
+
+    it('sends the second output on after the first is not taken', async () => {
+      const peer = await loggedIn();
+      const id = await peer.session('cat');
+      peer.send(channelRequest(id, 'eow@openssh.com', undefined, false));
+      await eventually(() => served.asked.includes('output refused'));
+      const { output, errors } = served.channels[0] ?? assert.fail();
+      output.write('not this');
+      errors.write('but this');
+      const said = await peer.next(MESSAGE.CHANNEL_EXTENDED_DATA);
+      said.u32();
+      said.u32();
+      assert.equal(String(said.string()), 'but this');
+    });
+
+    it('ends at such a refusal with bytes after it', async () => {
+      const peer = await loggedIn();
+      const id = await peer.session('cat');
+      peer.send(channelRequest(id, 'eow@openssh.com', Buffer.of(0), false));
+      await peer.ending();
+      assert.deepEqual(served.asked, ['exec cat', 'closed']);
+    });
+
+    it('answers each other global request with a failure', async () => {
       const peer = await loggedIn();
       const forward = new SshWriter().string('0.0.0.0').u32(0).finish();
       const requests = [
         globalRequest('tcpip-forward', forward),
         globalRequest('streamlocal-forward@openssh.com', new SshWriter().string('/x').finish()),
         globalRequest('keepalive@openssh.com'),
-        globalRequest('no-more-sessions@openssh.com'),
+        globalRequest('hostkeys-prove-00@openssh.com', new SshWriter().string('x').finish()),
       ];
       peer.send(...requests);
       assert.deepEqual(

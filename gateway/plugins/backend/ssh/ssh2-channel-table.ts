@@ -1,7 +1,14 @@
 import { SshReader } from '../../../../identity/ssh/wire.ts';
 import { Fault } from '../../../../runtime/fault.ts';
 import { type ChannelOptions, type ChannelPeer, PACKET_BYTES, SshChannel } from './ssh2-channel.ts';
-import { MESSAGE, message, OPEN_FAILURE, printable, violation } from './ssh2-messages.ts';
+import {
+  MESSAGE,
+  message,
+  NO_MORE_SESSIONS,
+  OPEN_FAILURE,
+  printable,
+  violation,
+} from './ssh2-messages.ts';
 import type { SshTransport } from './ssh2-transport.ts';
 
 /** A channel that the peer asks for. */
@@ -54,6 +61,7 @@ export class ChannelTable {
   #nextId = 0;
   /** Asked for by the peer, and not answered. */
   #asked = 0;
+  #mayAskForSessions = true;
 
   constructor(options: ChannelTableOptions) {
     this.#options = options;
@@ -73,7 +81,7 @@ export class ChannelTable {
     const reader = new SshReader(payload.subarray(1), 'SSH message');
     switch (number) {
       case MESSAGE.GLOBAL_REQUEST:
-        this.#refuseGlobalRequest(reader);
+        this.#receiveGlobalRequest(reader);
         break;
       case MESSAGE.REQUEST_SUCCESS:
       case MESSAGE.REQUEST_FAILURE:
@@ -140,7 +148,9 @@ export class ChannelTable {
   #receiveOpen(reader: SshReader): void {
     const type = reader.text(LONGEST_TYPE);
     const peer = { id: reader.u32(), window: reader.u32(), packet: reader.u32() };
-    if (peer.packet < SMALLEST_PACKET) {
+    if (type === 'session' && !this.#mayAskForSessions) {
+      throw violation('a session after the client said that it opens no more');
+    } else if (peer.packet < SMALLEST_PACKET) {
       this.#sendFailure(peer.id, OPEN_FAILURE.CONNECT_FAILED, 'packet size too small');
     } else if (this.size >= this.#options.maximum) {
       this.#sendFailure(peer.id, OPEN_FAILURE.RESOURCE_SHORTAGE, 'too many channels');
@@ -170,12 +180,13 @@ export class ChannelTable {
     opening.opened(new Fault('UNAVAILABLE', `the peer opens no channel: ${text}`));
   }
 
-  /** Nothing is granted that concerns the whole connection: no forwarding, no host key updates. */
-  #refuseGlobalRequest(reader: SshReader): void {
-    reader.text(LONGEST_TYPE);
-    if (reader.boolean()) {
-      this.#options.transport.send(message(MESSAGE.REQUEST_FAILURE).finish());
-    }
+  /** No forwarding, no host key updates: all that is granted is to be granted less. */
+  #receiveGlobalRequest(reader: SshReader): void {
+    const isGranted = reader.text(LONGEST_TYPE) === NO_MORE_SESSIONS;
+    if (isGranted) this.#mayAskForSessions = false;
+    if (!reader.boolean()) return;
+    const answer = isGranted ? MESSAGE.REQUEST_SUCCESS : MESSAGE.REQUEST_FAILURE;
+    this.#options.transport.send(message(answer).finish());
   }
 
   #add(

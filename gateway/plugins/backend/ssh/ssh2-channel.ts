@@ -53,6 +53,7 @@ export class SshChannel {
   readonly #replies: ((isGranted: boolean) => void)[] = [];
   #inbox: Inbox | undefined;
   #errorInbox: Inbox | undefined;
+  #outbox: Outbox | undefined;
   #receiveWindow: number;
   #sendWindow: number;
   #isEofReceived = false;
@@ -91,7 +92,15 @@ export class SshChannel {
 
   /** Data for the peer; once all outputs have ended it is told so. */
   output(): Writable {
-    return this.#addOutput(outputStream((length) => this.#dataHead(length), this.#use));
+    const made = outputStream((length) => this.#dataHead(length), this.#use);
+    this.#outbox = made.outbox;
+    return this.#addOutput(made);
+  }
+
+  /** The peer takes no more of `output`: what waits there is thrown away, and what comes later. */
+  discardOutput(): void {
+    this.#outbox?.discard();
+    this.#send();
   }
 
   /** The second kind of data. */

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { connect } from 'node:net';
 import type { Readable } from 'node:stream';
 import { skipWithoutTerminals } from '../../../../test/fixtures/programs.ts';
@@ -56,6 +57,17 @@ describe('SshClientConnection', () => {
       channel.output.once('data', () => channel.signal('HUP'));
       assert.match(await textOf(channel.output), /hup/);
       assert.deepEqual(await channel.exit, { code: 3 });
+    });
+
+    it('a command that is told when its output is not taken', async () => {
+      const connection = await world.logIn(world.sshd);
+      const channel = await connection.open(exec('yes; exit $?'));
+      await once(channel.output, 'data');
+      assert.equal(channel.refuseOutput(), true);
+      assert.equal(channel.refuseOutput(), true);
+      channel.output.on('data', () => assert.fail('it takes more'));
+      // SIGPIPE is 13.
+      assert.deepEqual(await channel.exit, { code: 128 + 13 });
     });
 
     it('a terminal of the size, the modes and the environment that were asked for', async function () {

@@ -22,8 +22,12 @@ export interface ClientChannel {
   resize(window: WindowSize): void;
   /** @param name without SIG */
   signal(name: string): void;
-  /** Has the program told, by SIGPIPE, that nobody reads its output. Servers other than OpenSSH do nothing. */
-  refuseOutput(): void;
+  /**
+   * Takes no more of `output`, which is closed, and has the program told so: the next time that it writes
+   * it gets SIGPIPE.
+   * @returns false if the server is not one that tells it; then it writes on, and into nothing
+   */
+  refuseOutput(): boolean;
   close(): void;
 }
 
@@ -39,6 +43,7 @@ const LONGEST_TEXT = 4096;
 export async function openSession(
   channels: ChannelTable,
   request: ClientStartRequest,
+  { knowsEndOfWrite }: { readonly knowsEndOfWrite: boolean },
 ): Promise<ClientChannel> {
   let status: ExitStatus;
   let close: () => void = () => undefined;
@@ -63,7 +68,11 @@ export async function openSession(
     exit: closed.then(() => status),
     resize: (window) => channel.tell('window-change', sizes(new SshWriter(), window).finish()),
     signal: (name) => channel.tell('signal', new SshWriter().string(name).finish()),
-    refuseOutput: () => channel.tell(END_OF_WRITE),
+    refuseOutput: () => {
+      if (knowsEndOfWrite && !streams.output.destroyed) channel.tell(END_OF_WRITE);
+      streams.output.destroy();
+      return knowsEndOfWrite;
+    },
     // sshd does not close its side while the program runs.
     close: () => {
       channel.close();

@@ -10,6 +10,7 @@ import { ChannelTable } from './ssh2-channel-table.ts';
 import { ClientLogin } from './ssh2-client-login.ts';
 import { type ClientChannel, type ClientStartRequest, openSession } from './ssh2-client-session.ts';
 import { algorithmOffer, hostKeyAlgorithms } from './ssh2-host-keys.ts';
+import { CLIENT_IDENT, knowsEndOfWrite } from './ssh2-ident.ts';
 import type { Protocol } from './ssh2-internals.ts';
 import { DISCONNECT, MESSAGE, OPEN_FAILURE, printable, violation } from './ssh2-messages.ts';
 import { SshTransport, type TransportLimits, type TransportRole } from './ssh2-transport.ts';
@@ -93,7 +94,7 @@ class ClientConnection implements SshClientConnection {
     this.#timeout = setTimeout(() => this.#transport.destroy(late), LOGIN_TIMEOUT_MS);
     this.#transport = new SshTransport({
       stream: options.stream,
-      ident: 'Writ',
+      ident: CLIENT_IDENT,
       role: (protocol) => this.#role(protocol),
       ready: () => this.#login.start(),
       message: (payload) => this.#receive(payload),
@@ -114,7 +115,9 @@ class ClientConnection implements SshClientConnection {
   }
 
   open(request: ClientStartRequest): Promise<ClientChannel> {
-    return openSession(this.#channels, request);
+    return openSession(this.#channels, request, {
+      knowsEndOfWrite: knowsEndOfWrite(this.#transport.peerSoftware),
+    });
   }
 
   end(): void {

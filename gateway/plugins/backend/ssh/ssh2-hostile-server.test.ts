@@ -231,6 +231,22 @@ describe('connectSsh to a server that breaks the protocol', () => {
       await eventually(() => read === sent + piece.length);
     });
 
+    it("asks nothing of OpenSSH's own of a server that is another, and takes no more all the same", async () => {
+      const [peer, connection] = await loggedIn();
+      const channel = await opened(peer, connection);
+      peer.send(channelData(channel.id, Buffer.from('before')));
+      await eventually(() => channel.output.readableLength > 0);
+      assert.equal(channel.refuseOutput(), false);
+      channel.output.on('data', () => assert.fail('it takes more'));
+      peer.send(channelData(channel.id, Buffer.from('after')));
+      channel.signal('HUP');
+      const request = await peer.next(MESSAGE.CHANNEL_REQUEST);
+      request.u32();
+      assert.equal(request.text(), 'signal');
+      peer.send(message(MESSAGE.CHANNEL_CLOSE).u32(channel.id).finish());
+      assert.equal(await channel.exit, undefined);
+    });
+
     it('lets the server send on to a reader that has given up', async () => {
       const [peer, connection] = await loggedIn();
       const { id, output } = await opened(peer, connection);

@@ -35,6 +35,12 @@ export const MESSAGE = {
 /** A channel request: its sender reads no more of the channel. Source: OpenSSH, PROTOCOL 2.1. */
 export const END_OF_WRITE = 'eow@openssh.com';
 
+/**
+ * A global request: whoever asks for a session after it is not its sender, and the connection ends.
+ * Source: OpenSSH, PROTOCOL 2.2.
+ */
+export const NO_MORE_SESSIONS = 'no-more-sessions@openssh.com';
+
 /** Why one side ends a connection. Source: RFC 4253 11.1. */
 export const DISCONNECT = {
   PROTOCOL_ERROR: 2,

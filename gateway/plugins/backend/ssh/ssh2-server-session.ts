@@ -17,7 +17,10 @@ export interface SessionHandlers {
   resized(window: WindowSize): void;
   /** Only after a start. The name is without SIG, untrusted: letters and digits, at most 32. */
   signalled(name: string): void;
-  /** Only after a start: the client reads no more of the program's output, and would have it told so. */
+  /**
+   * Only after a start: the client takes no more of the program's output, and would have it told so. What
+   * is written to `output` from now on is thrown away.
+   */
   outputRefused(): void;
   /** The channel is gone, whoever closed it. */
   closed(): void;
@@ -129,7 +132,9 @@ export class ServerSession {
   #outputRefused(reader: SshReader): boolean {
     reader.end();
     if (!this.#isStarted) return false;
+    // In this order: what is thrown away makes room, for which nothing more must be read.
     this.#handlers.outputRefused();
+    this.#channel?.discardOutput();
     return true;
   }
 

@@ -8,6 +8,7 @@ import { Fault } from '../../../../runtime/fault.ts';
 import { Authentication, type AuthenticationOptions } from './ssh2-authentication.ts';
 import { ChannelTable, type OpenRequest } from './ssh2-channel-table.ts';
 import { algorithmOffer, type HostKey, hostSigners } from './ssh2-host-keys.ts';
+import { SERVER_IDENT } from './ssh2-ident.ts';
 import type { KeyExchange, Protocol } from './ssh2-internals.ts';
 import { DISCONNECT, MESSAGE, message, OPEN_FAILURE, violation } from './ssh2-messages.ts';
 import { ServerSession, type SessionHandlers } from './ssh2-server-session.ts';
@@ -57,8 +58,6 @@ export interface SshServerConnection {
   destroy(): void;
 }
 
-/** OpenSSH's client tells of closed output (END_OF_WRITE) only to servers whose name begins so. */
-const IDENT = 'OpenSSH_Writ';
 /** For whoever serves and sets no grace of its own. */
 const LOGIN_GRACE_MS = 30_000;
 const LONGEST_HOST = 255;
@@ -99,7 +98,7 @@ class ServerConnection implements SshServerConnection {
     this.#grace = setTimeout(() => this.#transport.destroy(late), LOGIN_GRACE_MS);
     this.#transport = new SshTransport({
       stream: options.stream,
-      ident: IDENT,
+      ident: SERVER_IDENT,
       role: (protocol) => this.#role(protocol),
       ready: () => this.#tellExtensions(),
       message: (payload) => this.#receive(payload),

@@ -9,7 +9,7 @@ import { SshReader } from '../../../../identity/ssh/wire.ts';
 import { systemClock } from '../../../../runtime/clock.ts';
 import { Fault } from '../../../../runtime/fault.ts';
 import { GatheredWrites } from './ssh2-gathered-writes.ts';
-import { identLength } from './ssh2-ident.ts';
+import { IdentReader } from './ssh2-ident.ts';
 import {
   createProtocol,
   type Protocol,
@@ -84,8 +84,7 @@ export class SshTransport {
   readonly #protocol: Protocol;
   readonly #writes: GatheredWrites;
   readonly #waiting: (() => void)[] = [];
-  readonly #isServer: boolean;
-  #head: Buffer | undefined = Buffer.alloc(0);
+  readonly #ident: IdentReader;
   #isReady = false;
   #isAuthenticated = false;
   #isOver = false;
@@ -98,7 +97,7 @@ export class SshTransport {
     this.#stream = options.stream;
     this.#writes = new GatheredWrites(options.stream, () => this.#wake());
     const role = options.role(() => this.#protocol);
-    this.#isServer = role.server;
+    this.#ident = new IdentReader(role.server);
     this.#protocol = this.#createProtocol(role);
     this.closed = new Promise((resolve) => {
       if (this.#stream.closed) resolve();
@@ -111,6 +110,11 @@ export class SshTransport {
   /** Names the connection in what a client signs; only once it is ready. */
   get sessionId(): Buffer {
     return sessionId(this.#protocol);
+  }
+
+  /** What the peer calls its software, untrusted. */
+  get peerSoftware(): string {
+    return this.#ident.software;
   }
 
   get isOver(): boolean {
@@ -147,7 +151,7 @@ export class SshTransport {
     if (this.#isOver) return;
     try {
       // Before the peer's first line it could not read it.
-      if (this.#head === undefined) {
+      if (this.#ident.isWhole) {
         sendUrgently(this.#protocol, disconnectMessage(code, reason.message));
       }
     } catch {
@@ -198,8 +202,8 @@ export class SshTransport {
   #read(chunk: Buffer): void {
     this.#sinceKeys.bytes += chunk.length;
     this.#take(() => {
-      if (this.#head === undefined) this.#parse(chunk);
-      else this.#readIdent(Buffer.concat([this.#head, chunk]));
+      const bytes = this.#ident.take(chunk);
+      if (bytes !== undefined) this.#parse(bytes);
     });
   }
 
@@ -212,14 +216,6 @@ export class SshTransport {
     } catch (error) {
       this.#failed(error);
     }
-  }
-
-  /** ssh2 loses bytes of a first line that comes in more than two pieces, so it gets the whole. */
-  #readIdent(head: Buffer): void {
-    this.#head = head;
-    if (identLength(head, this.#isServer) === undefined) return;
-    this.#head = undefined;
-    this.#parse(head);
   }
 
   /** Messages that have come; with new keys the count may begin anew. */
