@@ -24,6 +24,7 @@ import { runTogether } from './run-together.ts';
 import { ServerLink } from './server-link.ts';
 import { SshCertificateCache } from './ssh/certificate-cache.ts';
 import { SshServer } from './ssh/server-calls.ts';
+import { UsefulIdentities } from './ssh/useful-identities.ts';
 import { SvidCache } from './svid/cache.ts';
 import { Issuer } from './svid/issue.ts';
 import { JwtCache } from './svid/jwt-cache.ts';
@@ -191,7 +192,7 @@ async function openDoors(
   });
   const sshAgent = await listenSshAgent({
     ...{ path: config.ssh_agent, attestors, log, cache, certificates, clock },
-    targets: (entries) => ssh.targets(entries),
+    useful: new UsefulIdentities({ server: ssh, clock }),
     onRequest: (outcome) => metrics.sshAgentRequests.inc(outcome),
     onRefused: () => metrics.connectionsRefused.inc({ listener: 'ssh_agent' }),
   });

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { generateKeyPairSync } from 'node:crypto';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { encodePublicKey } from '../identity/ssh/public-key.ts';
@@ -46,19 +46,38 @@ describe('writeSshConfig', () => {
     if (!hasProgram('ssh')) skipWithout(this, 'ssh');
     const file = await writeSshConfig(folder, ACCESS);
     const target = settingsOf(file, 'web-1');
-    assert.equal(target.get('proxyjump'), 'writ-gateway-gw-1');
+    assert.equal(target.get('proxyjump'), 'writ-gateway_gw-1');
     assert.equal(target.get('user'), 'deploy');
     assert.equal(target.get('stricthostkeychecking'), 'true');
     assert.equal(target.get('userknownhostsfile'), join(folder, 'known_hosts'));
     assert.equal(target.get('identityagent'), '/run/writ/100%/ssh agent.sock');
     assert.equal(target.get('forwardagent'), 'no');
-    const gateway = settingsOf(file, 'writ-gateway-gw-1');
+    const gateway = settingsOf(file, 'writ-gateway_gw-1');
     assert.equal(gateway.get('hostname'), 'gw.example.org');
     assert.equal(gateway.get('port'), '2222');
     assert.equal(gateway.get('hostkeyalias'), 'gw.example.org');
     assert.equal(gateway.get('proxyjump'), undefined);
     assert.equal(settingsOf(file, 'elsewhere').get('stricthostkeychecking'), 'ask');
     assert.equal(settingsOf(file, 'unserved').get('proxyjump'), undefined);
+  });
+
+  it('jumps through no target, whatever the targets are called', async function () {
+    if (!hasProgram('ssh')) skipWithout(this, 'ssh');
+    const backend = 'writ-gateway-gw-1';
+    const targets = [{ backend, logins: ['deploy'], gateways: [GATEWAY] }];
+    const file = await writeSshConfig(folder, { ...ACCESS, targets });
+    const jump = settingsOf(file, backend).get('proxyjump') ?? '';
+    assert.notEqual(jump, backend);
+    assert.equal(settingsOf(file, jump).get('proxyjump'), undefined);
+  });
+
+  it('writes nothing where a path would end its line', async () => {
+    for (const agentSocket of ['/run/a"\nProxyCommand x', '/run/a\nProxyCommand x', '/run/"']) {
+      await assert.rejects(writeSshConfig(folder, { ...ACCESS, agentSocket }), { code: 'USAGE' });
+    }
+    const bad = writeSshConfig(join(folder, 'a"b'), ACCESS);
+    await assert.rejects(bad, { code: 'USAGE' });
+    assert.deepEqual(await readdir(folder), []);
   });
 
   it('trusts the host authority for these names and no other', () => {

@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import { publicKeyLine } from '../identity/ssh/public-key.ts';
 import { writeAtomic } from '../runtime/atomic-file.ts';
+import { Fault } from '../runtime/fault.ts';
 import { makeDirectory } from '../runtime/make-directory.ts';
 
 export interface SshAccess {
@@ -27,11 +28,12 @@ export interface SshAccessGateway {
 
 /** Writes `ssh_config` and `known_hosts` into the folder; returns the path of the first. */
 export async function writeSshConfig(folder: string, access: SshAccess): Promise<string> {
-  await makeDirectory(folder, 0o755);
   const knownHosts = join(folder, 'known_hosts');
   const config = join(folder, 'ssh_config');
+  const text = sshConfigText(access, knownHosts);
+  await makeDirectory(folder, 0o755);
   await writeAtomic(knownHosts, Buffer.from(knownHostsText(access)), 0o644);
-  await writeAtomic(config, Buffer.from(sshConfigText(access, knownHosts)), 0o644);
+  await writeAtomic(config, Buffer.from(text), 0o644);
   return config;
 }
 
@@ -55,7 +57,7 @@ export function knownHostsText({
  * A `Host` block for each target by way of its first gateway, one for each gateway, and what they share.
  * Nothing of the user's own keys is offered, nothing is forwarded, an unknown host key is refused.
  */
-export function sshConfigText(access: SshAccess, knownHosts: string): string {
+function sshConfigText(access: SshAccess, knownHosts: string): string {
   const gateways = gatewaysOf(access.targets);
   const blocks = gateways.map(({ name, hosts, port }) => [
     `Host ${gatewayAlias(name)}`,
@@ -100,9 +102,9 @@ function targetNames({ targets }: SshAccess): string[] {
   return targets.filter(({ gateways }) => gateways.length > 0).map(({ backend }) => backend);
 }
 
-/** A name of its own, so that it cannot hide a host of the user's. */
+/** A name of its own, so that it cannot hide a host of the user's; with `_`, which no target has. */
 function gatewayAlias(name: string): string {
-  return `writ-gateway-${name}`;
+  return `writ-gateway_${name}`;
 }
 
 function gatewaysOf(targets: readonly SshAccessTarget[]): SshAccessGateway[] {
@@ -113,7 +115,10 @@ function gatewaysOf(targets: readonly SshAccessTarget[]): SshAccessGateway[] {
   return [...byName.values()];
 }
 
-/** `%` begins a token in ssh_config. */
+/** `%` begins a token in ssh_config. @throws Fault USAGE for a path that cannot be quoted there */
 function quoted(path: string): string {
+  if (/["\p{Cc}]/u.test(path)) {
+    throw new Fault('USAGE', `the path ${JSON.stringify(path)} cannot stand in an ssh_config`);
+  }
   return `"${path.replaceAll('%', '%%')}"`;
 }

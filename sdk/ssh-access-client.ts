@@ -58,12 +58,37 @@ export class SshAccessClient implements AsyncDisposable {
     };
   }
 
-  /** Where this process may log in, and by what its ssh client knows the hosts. @throws `RpcError` */
-  access(signal: AbortSignal): Promise<GetSshAccessResponse> {
-    return this.#client.getSshAccess({}, { signal, metadata: METADATA });
+  /**
+   * Where this process may log in, and by what its ssh client knows the hosts.
+   * @throws `RpcError`; Fault `PROTOCOL_VIOLATION` if a name of it could be more than a name in a file
+   */
+  async access(signal: AbortSignal): Promise<GetSshAccessResponse> {
+    const access = await this.#client.getSshAccess({}, { signal, metadata: METADATA });
+    checkWords(access);
+    return access;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#channel[Symbol.asyncDispose]();
   }
+}
+
+const NAME = /^[a-z0-9][a-z0-9-]{0,62}$/;
+const LOGIN = /^[a-z_][a-z0-9_-]{0,31}$/;
+const HOST = /^[A-Za-z0-9:][A-Za-z0-9.:-]{0,252}$/;
+const SOCKET = /^(?:\/[^\p{Cc}"]*)?$/u;
+
+/** A line feed in one of them would be a line of the ssh_config, which can run programs. */
+function checkWords({ targets, agentSocket }: GetSshAccessResponse): void {
+  const gateways = targets.flatMap((target) => target.gateways);
+  const isPlain =
+    SOCKET.test(agentSocket) &&
+    targets.every(({ backend, logins }) => NAME.test(backend) && logins.every(isLogin)) &&
+    gateways.every(({ name, hosts }) => NAME.test(name) && hosts.every((host) => HOST.test(host)));
+  if (isPlain) return;
+  throw new Fault('PROTOCOL_VIOLATION', 'the agent sent names that no target or gateway has');
+}
+
+function isLogin(text: string): boolean {
+  return LOGIN.test(text);
 }

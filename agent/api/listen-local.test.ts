@@ -5,11 +5,16 @@ import type net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { systemClock } from '../../runtime/clock.ts';
 import { createLogger } from '../../runtime/log.ts';
 import { skipWithout } from '../../test/fixtures/programs.ts';
 import { listenLocal } from './listen-local.ts';
 
-const log = createLogger({ process: 'agent', level: 'silent' });
+const lines: string[] = [];
+const log = createLogger(
+  { process: 'agent', level: 'info' },
+  { write: (line) => lines.push(line) },
+);
 const NOBODY = { uid: 65_534, gid: 65_534 };
 
 /** Connects three times, then says how many connections are still open. */
@@ -35,7 +40,7 @@ describe('listenLocal', () => {
     const path = join(directory, 'run', 'a.sock');
     const sockets: net.Socket[] = [];
     const listener = await listenLocal({
-      ...{ path, log, connectionsPerUser: 2 },
+      ...{ path, log, clock: systemClock, connectionsPerUser: 2 },
       onConnection: (socket) => sockets.push(socket),
       onRefused: () => undefined,
       ...parts,
@@ -55,18 +60,20 @@ describe('listenLocal', () => {
   it('turns away the connections that are too many of one user, and takes them again later', async function () {
     if (process.getuid?.() !== 0) skipWithout(this, 'root, who may run as another user');
     let refused = 0;
+    lines.length = 0;
     const { listener, path } = await listen({ onRefused: () => void refused++ });
     await using _ = listener;
     assert.equal(await connect(path, NOBODY), 2);
     assert.equal(refused, 1);
     assert.equal(await connect(path, NOBODY), 2);
     assert.equal(refused, 2);
+    assert.equal(lines.length, 1, 'the log cannot be filled by it');
     assert.equal(await connect(path, {}), 3, 'the own user is not limited');
   });
 
   it('refuses a path whose directory cannot be made', async () => {
     const options = {
-      ...{ path: '/proc/none/a.sock', log, connectionsPerUser: 1 },
+      ...{ path: '/proc/none/a.sock', log, clock: systemClock, connectionsPerUser: 1 },
       onConnection: () => undefined,
       onRefused: () => undefined,
     };

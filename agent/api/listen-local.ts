@@ -5,6 +5,8 @@
 import { chmod, stat } from 'node:fs/promises';
 import type net from 'node:net';
 import { dirname } from 'node:path';
+import type { Clock } from '../../runtime/clock.ts';
+import { DenialLimiter } from '../../runtime/denial-limiter.ts';
 import { Fault } from '../../runtime/fault.ts';
 import type { Logger } from '../../runtime/log.ts';
 import { makeDirectory } from '../../runtime/make-directory.ts';
@@ -16,6 +18,7 @@ export interface LocalListenOptions {
   /** Of the socket, at most 107 bytes. Its directory is made if it is not there. */
   readonly path: string;
   readonly log: Logger;
+  readonly clock: Clock;
   readonly connectionsPerUser: number;
   /** The socket is destroyed by whoever takes it. */
   onConnection(socket: net.Socket, peer: Peer): void;
@@ -25,8 +28,9 @@ export interface LocalListenOptions {
 
 /** @throws Fault `STATE_UNUSABLE` if the socket cannot be made */
 export async function listenLocal(options: LocalListenOptions): Promise<AsyncDisposable> {
-  const { path, log, onConnection, onRefused } = options;
+  const { path, log, clock, onConnection, onRefused } = options;
   await makeOpenDirectory(dirname(path));
+  const lines = new DenialLimiter(clock);
   const connections = new UserLimit(options.connectionsPerUser);
   return await listenUnix({
     path,
@@ -37,15 +41,17 @@ export async function listenLocal(options: LocalListenOptions): Promise<AsyncDis
         onConnection(socket, peer);
         return;
       }
-      log.warn(
-        { peer_uid: peer.uid, peer_pid: peer.pid },
-        'local connection refused: too many of one user',
-      );
+      if (lines.admit(String(peer.uid))) {
+        log.warn(
+          { peer_uid: peer.uid, peer_pid: peer.pid },
+          'local connection refused: too many of one user',
+        );
+      }
       onRefused();
       socket.destroy();
     },
     onRefused: (reason) => {
-      log.warn({ err: reason }, 'local connection refused');
+      if (lines.admit('')) log.warn({ err: reason }, 'local connection refused');
       onRefused();
     },
   });

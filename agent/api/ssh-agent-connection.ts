@@ -17,11 +17,11 @@ import { Fault } from '../../runtime/fault.ts';
 import type { Logger } from '../../runtime/log.ts';
 import type { HeldCertificate, SshCertificateCache } from '../ssh/certificate-cache.ts';
 import { requireLogin, type SessionBinding, verifySessionBind } from '../ssh/may-sign.ts';
-import type { SshServer } from '../ssh/server-calls.ts';
+import type { UsefulIdentities } from '../ssh/useful-identities.ts';
 import type { Identity } from '../svid/cache.ts';
 
-/** A server counts every key that its client tries, OpenSSH's up to six. */
-const MOST_OFFERED = 4;
+/** A server counts every key that its client tries: OpenSSH's and our gateways take six. */
+const MOST_OFFERED = 6;
 /** Of which some may be refused by the server. */
 const MOST_TRIED = 16;
 
@@ -29,16 +29,18 @@ export interface SshAgentConnectionOptions {
   /** What the client may use now, read anew each time. @throws Fault if it has gone */
   identities(): Promise<readonly Identity[]>;
   readonly certificates: SshCertificateCache;
-  /** Where the identities of these entries may log in. @throws Fault if the server cannot be asked */
-  readonly targets: SshServer['targets'];
+  readonly useful: Pick<UsefulIdentities, 'first'>;
   readonly clock: Clock;
   readonly log: Logger;
+  /** Whether a refusal of this kind is worth a line in the log. */
+  isNews(request: string, reason: string): boolean;
   onRequest(outcome: { readonly request: string; readonly outcome: 'ok' | 'refused' }): void;
 }
 
 /** Answers one request after the other. */
 export class SshAgentConnection {
   readonly #options: SshAgentConnectionOptions;
+  #wasBound = false;
   #binding: SessionBinding | undefined;
   #offered: readonly HeldCertificate[] = [];
 
@@ -63,7 +65,8 @@ export class SshAgentConnection {
       onRequest({ request, outcome: 'refused' });
       const err = Fault.from(error);
       if (err.code === 'INTERNAL') log.error({ request, err }, 'ssh-agent failed on a defect');
-      else log.info({ request, code: err.code, err }, 'ssh-agent request refused');
+      else if (this.#options.isNews(request, err.message))
+        log.info({ request, code: err.code, err }, 'ssh-agent request refused');
       // Many clients give up at a failure here, where no key is what they can go on with.
       return request === 'request-identities' ? agentIdentities([]) : agentFailure();
     }
@@ -80,7 +83,7 @@ export class SshAgentConnection {
       case 'query':
         return agentExtensions();
       case 'other':
-        throw refused(`not offered: ${request.extension ?? `message ${request.number}`}`);
+        throw refused('not offered', request.extension ?? `message ${request.number}`);
     }
   }
 
@@ -89,7 +92,7 @@ export class SshAgentConnection {
     if (this.#binding?.forwarding === true) throw refused('the agent is forwarded');
     const identities = await this.#options.identities();
     if (identities.length === 0) throw refused('no identity issued');
-    const ordered = await this.#usefulFirst(identities);
+    const ordered = await this.#options.useful.first(identities);
     this.#offered = await this.#certificatesOf(ordered.slice(0, MOST_TRIED));
     return agentIdentities(
       this.#offered.map(({ certificate, entry }) => ({
@@ -97,17 +100,6 @@ export class SshAgentConnection {
         comment: String(entry.spiffeId),
       })),
     );
-  }
-
-  /** Where not all can be offered, those come first that open something; as they are if none can tell. */
-  async #usefulFirst(identities: readonly Identity[]): Promise<readonly Identity[]> {
-    if (identities.length <= MOST_OFFERED) return identities;
-    const { targets } = await this.#options
-      .targets(identities.map(({ entry }) => entry))
-      .catch(() => ({ targets: [] }));
-    const useful = new Set(targets.flatMap(({ spiffeIds }) => spiffeIds));
-    const isUseful = ({ entry }: Identity) => useful.has(String(entry.spiffeId));
-    return [...identities.filter(isUseful), ...identities.filter((one) => !isUseful(one))];
   }
 
   /** Of the first that can be had. @throws Fault if none can */
@@ -130,7 +122,9 @@ export class SshAgentConnection {
   }
 
   #bind(request: SessionBind): Buffer {
-    if (this.#binding !== undefined) throw refused('bound already');
+    // One attempt: each costs two verifications, and none that fails is an SSH client's.
+    if (this.#wasBound) throw refused('bound already');
+    this.#wasBound = true;
     this.#binding = verifySessionBind(request);
     return agentSuccess();
   }
@@ -170,6 +164,6 @@ function isRefusal(reason: unknown): boolean {
   return reason instanceof Fault && reason.code === 'PERMISSION_DENIED';
 }
 
-function refused(message: string): Fault {
-  return new Fault('PERMISSION_DENIED', message);
+function refused(message: string, cause?: string): Fault {
+  return new Fault('PERMISSION_DENIED', message, { cause });
 }

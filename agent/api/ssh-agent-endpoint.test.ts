@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { generateKeyPairSync } from 'node:crypto';
+import { once } from 'node:events';
 import { stat, writeFile } from 'node:fs/promises';
+import net from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseTrustDomain } from '../../identity/spiffe-id.ts';
@@ -65,19 +67,21 @@ describe('listenSshAgent', () => {
       assert.deepEqual(await other.identities(), offered);
     });
 
-    it('are of four identities at most, and refused ones take no place', async () => {
-      const ids = ['m1', 'm2', 'm3', 'm4', 'm5', 'm6', 'm7'];
+    it('are of six identities at most, and refused ones take no place', async () => {
+      const ids = ['m1', 'm2', 'm3', 'm4', 'm5', 'm6', 'm7', 'm8', 'm9'];
       world.server.refusals.set('m2', 7).set('m4', 7);
       world.server.setEntries(ids.map((id) => sshEntry(id)));
-      await world.untilOffered('m1', 'm3', 'm5', 'm6');
+      await world.untilOffered('m1', 'm3', 'm5', 'm6', 'm7', 'm8');
     });
 
-    it('are of those first that may log in somewhere, where not all find a place', async () => {
-      const ids = ['p1', 'p2', 'p3', 'p4', 'p5', 'p6'];
-      const spiffeIds = ['spiffe://example.org/p6', 'spiffe://example.org/p5'];
+    it('are of those first that may log in somewhere', async () => {
+      const ids = ['p1', 'p2', 'p3', 'p4', 'p5', 'p6', 'p7', 'p8'];
+      const spiffeIds = ['spiffe://example.org/p8', 'spiffe://example.org/p5'];
       world.server.sshTargets = [{ backend: 'web-1', logins: ['deploy'], spiffeIds }];
       world.server.setEntries(ids.map((id) => sshEntry(id)));
-      await world.untilOffered('p5', 'p6', 'p1', 'p2');
+      await world.untilOffered('p5', 'p8', 'p1', 'p2', 'p3', 'p4');
+      world.server.setEntries(['p4', 'p5'].map((id) => sshEntry(id)));
+      await world.untilOffered('p5', 'p4');
       world.server.sshTargets = [];
     });
 
@@ -121,7 +125,11 @@ describe('listenSshAgent', () => {
       ] as const) {
         world.server.sshChange = change;
         const before = asked();
-        assert.deepEqual(await world.offered(), [], JSON.stringify(Object.keys(change)));
+        // A second after the last failure, by a clock that is five times as fast.
+        for (let n = 0; n < 200 && asked() === before; n += 1) {
+          assert.deepEqual(await world.offered(), [], JSON.stringify(Object.keys(change)));
+          await sleep(20);
+        }
         assert.equal(asked(), before + 1);
       }
       world.server.sshChange = {};
@@ -187,6 +195,44 @@ describe('listenSshAgent', () => {
         assert.deepEqual(await world.offered(), ['a']);
       });
     }
+
+    it('that one client sends without end keep nobody waiting', async () => {
+      const flood = net.connect(world.agent.sshAgentPath);
+      await once(flood, 'connect');
+      let answered = 0;
+      flood.on('data', (bytes: Buffer) => {
+        answered += bytes.length;
+      });
+      const [question, failure] = [
+        Buffer.of(0, 0, 0, 1, 255),
+        Buffer.of(0, 0, 0, 1, AGENT_FAILURE),
+      ];
+      const count = 10_000;
+      flood.write(Buffer.concat(Array.from({ length: count }, () => question)));
+      await sleep(20);
+      assert.deepEqual(await world.offered(), ['a']);
+      assert.ok(answered > 0 && answered < count * failure.length, `${answered} bytes`);
+      flood.destroy();
+    });
+
+    it('that are refused again and again fill no log', async () => {
+      using client = await world.connect();
+      const before = world.lines.length;
+      for (let n = 0; n < 100; n += 1) {
+        const extension = `x${n}@example.org`;
+        await client.ask(
+          Buffer.concat([Buffer.of(27, 0, 0, 0, extension.length), Buffer.from(extension)]),
+        );
+        await client.ask(Buffer.of(100 + n));
+      }
+      assert.equal(await client.sign(Buffer.of(1), Buffer.of(2)), AGENT_FAILURE);
+      const told = world.lines.slice(before).map((line) => JSON.parse(line).err.message);
+      assert.equal(new Set(told).size, told.length);
+      assert.ok(told.length <= 2, told.join());
+      assert.ok(
+        world.lines.some((line) => line.includes('not a certificate that was offered here')),
+      );
+    });
 
     it('that do not come to their end in time close the connection', async () => {
       using slow = await world.connect();

@@ -4,25 +4,28 @@
  */
 import { once } from 'node:events';
 import type net from 'node:net';
-import { AgentFrames } from '../../identity/ssh/agent-protocol.ts';
+import { AgentFrames } from '../../identity/ssh/agent-frames.ts';
 import type { Clock } from '../../runtime/clock.ts';
+import { DenialLimiter } from '../../runtime/denial-limiter.ts';
 import { Fault } from '../../runtime/fault.ts';
 import type { SshCertificateCache } from '../ssh/certificate-cache.ts';
 import { type SshIdentitiesOptions, sshIdentities } from '../workload/ssh-identities.ts';
 import { listenLocal } from './listen-local.ts';
 import { SshAgentConnection, type SshAgentConnectionOptions } from './ssh-agent-connection.ts';
+import { UserTurns } from './user-turns.ts';
 
 /** Each may hold half a megabyte of a message for as long as that may take. */
 const CONNECTIONS_PER_USER = 256;
+/** Each may cost an attestation of a whole lineage, or certificates. */
+const REQUESTS_PER_USER = 8;
 /** For a message, from its first byte to its last. */
 const MESSAGE_MS = 10_000;
-const LENGTH_BYTES = 4;
 
 export interface SshAgentEndpointOptions extends SshIdentitiesOptions {
   /** Of the socket, at most 107 bytes. */
   readonly path: string;
   readonly certificates: SshCertificateCache;
-  readonly targets: SshAgentConnectionOptions['targets'];
+  readonly useful: SshAgentConnectionOptions['useful'];
   readonly clock: Clock;
   onRequest: SshAgentConnectionOptions['onRequest'];
   /** A connection that ended without a request, that broke the protocol or was turned away. */
@@ -31,14 +34,20 @@ export interface SshAgentEndpointOptions extends SshIdentitiesOptions {
 
 /** @throws Fault `STATE_UNUSABLE` if the socket cannot be made */
 export async function listenSshAgent(options: SshAgentEndpointOptions): Promise<AsyncDisposable> {
-  const { path, certificates, targets, clock, log, onRequest, onRefused } = options;
+  const { path, certificates, useful, clock, log, onRequest, onRefused } = options;
+  const turns = new UserTurns(REQUESTS_PER_USER);
+  const refusals = new DenialLimiter(clock);
   return await listenLocal({
-    ...{ path, log, connectionsPerUser: CONNECTIONS_PER_USER, onRefused },
+    ...{ path, log, clock, connectionsPerUser: CONNECTIONS_PER_USER, onRefused },
     onConnection: (socket, peer) => {
       const ofPeer = log.child({ peer_uid: peer.uid, peer_pid: peer.pid });
-      const identities = () => sshIdentities(peer, options);
-      const parts = { identities, certificates, targets, clock, onRequest, log: ofPeer };
-      void serve(socket, new SshAgentConnection(parts), { clock, log: ofPeer, onRefused });
+      const connection = new SshAgentConnection({
+        ...{ certificates, useful, clock, onRequest, log: ofPeer },
+        identities: () => sshIdentities(peer, options),
+        isNews: (request, reason) => refusals.admit(String(peer.uid), request, reason),
+      });
+      const answer = (message: Uint8Array) => turns.run(peer.uid, () => connection.answer(message));
+      void serve(socket, answer, { clock, log: ofPeer, onRefused });
     },
   });
 }
@@ -46,7 +55,7 @@ export async function listenSshAgent(options: SshAgentEndpointOptions): Promise<
 /** Until the client goes or breaks the protocol; never rejects. */
 async function serve(
   socket: net.Socket,
-  connection: SshAgentConnection,
+  answer: (message: Uint8Array) => Promise<Buffer>,
   { clock, log, onRefused }: Pick<SshAgentEndpointOptions, 'clock' | 'log' | 'onRefused'>,
 ): Promise<void> {
   const late = new Fault('PROTOCOL_VIOLATION', 'a message took too long');
@@ -56,7 +65,7 @@ async function serve(
   let answered = 0;
   try {
     for await (const message of messages(socket, deadline)) {
-      const isTaken = socket.write(await connection.answer(message));
+      const isTaken = socket.write(await answer(message));
       answered += 1;
       if (!isTaken) await once(socket, 'drain', { signal: closed.signal });
     }
@@ -74,16 +83,13 @@ async function serve(
 /** @throws Fault SSH_INVALID for what is no message */
 async function* messages(socket: net.Socket, deadline: MessageDeadline): AsyncGenerator<Buffer> {
   const frames = new AgentFrames();
-  let begun = 0;
   for await (const chunk of socket as AsyncIterable<Buffer>) {
-    const whole = frames.push(chunk);
-    begun += chunk.length;
-    for (const message of whole) {
+    frames.add(chunk);
+    for (let message = frames.take(); message !== undefined; message = frames.take()) {
       deadline.clear();
-      begun -= LENGTH_BYTES + message.length;
       yield message;
     }
-    if (begun > 0) deadline.start();
+    if (frames.held > 0) deadline.start();
   }
 }
 

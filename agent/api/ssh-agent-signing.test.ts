@@ -111,13 +111,20 @@ describe('signing at the ssh-agent socket', () => {
     assert.deepEqual(await client.identities(), []);
   });
 
-  it('is not lent to a second session, nor to one that its host did not sign', async () => {
+  it('is not lent to a session that its host did not sign, nor is that tried twice', async () => {
+    const { client, session, blob } = await ready();
+    using _ = client;
+    const forged = { ...session, signature: fakeSession(certify).signature };
+    assert.equal(await client.bind(forged), AGENT_FAILURE);
+    assert.equal(await client.sign(blob, loginData(session, blob)), AGENT_FAILURE);
+    assert.equal(await client.bind(session), AGENT_FAILURE);
+    assert.equal(await client.sign(blob, loginData(session, blob)), AGENT_FAILURE);
+  });
+
+  it('is not lent to a second session', async () => {
     const { client, session, blob } = await ready();
     using _ = client;
     const other = fakeSession(certify);
-    const forged = { ...session, signature: other.signature };
-    assert.equal(await client.bind(forged), AGENT_FAILURE);
-    assert.equal(await client.sign(blob, loginData(session, blob)), AGENT_FAILURE);
     assert.equal(await client.bind(session), AGENT_SUCCESS);
     assert.equal(await client.bind(other), AGENT_FAILURE);
     assert.equal(await client.sign(blob, loginData(other, blob)), AGENT_FAILURE);

@@ -57,6 +57,7 @@ describe('sshService', () => {
   afterEach(() => {
     server.refusals.clear();
     server.sshChange = {};
+    server.sshDelayMs = 0;
   });
 
   const holdEntries = async (...entries: ReturnType<typeof entry>[]) => {
@@ -103,6 +104,21 @@ describe('sshService', () => {
         serials.add(parseSshCertificate((await issue({ publicKey: key })).certificate).serial);
       }
       assert.equal(serials.size, 3);
+    });
+
+    it('asks for a few of one user at a time, whoever else wants some', async () => {
+      await holdEntries(entry('a'));
+      server.sshDelayMs = 300;
+      server.calls.length = 0;
+      const client = agent.sshClient();
+      const own = () => ({ ...options, signal: new AbortController().signal });
+      const all = Array.from({ length: 20 }, () =>
+        client.issueSshCertificate({ publicKey }, own()),
+      );
+      await sleep(250);
+      const asked = server.calls.filter((name) => name === 'SignSshCertificate').length;
+      assert.ok(asked > 0 && asked <= 8, `${asked} at once`);
+      assert.equal((await Promise.all(all)).length, 20);
     });
 
     it('refuses what is no key, a key too long, and a malformed name', async () => {

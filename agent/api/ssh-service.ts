@@ -17,6 +17,8 @@ const MAXIMUM_KEY_BYTES = 16 * 1024;
 export interface SshPeer {
   /** Those that it may use for SSH now, read anew each time. @throws Fault if it has gone */
   sshIdentities(): Promise<readonly Identity[]>;
+  /** Runs work when it is its user's turn. @throws Fault if too much of the user's waits */
+  inTurn<T>(work: () => Promise<T>): Promise<T>;
 }
 
 export interface SshServiceOptions {
@@ -32,23 +34,26 @@ export function sshService({
   return {
     async issueSshCertificate(request, { caller }) {
       const wanted = checkedWish(request);
-      const { entry } = await chosen(caller, wanted);
-      const { certificate, hostAuthorities } = await server.sign(entry, request.publicKey);
-      return {
-        spiffeId: String(entry.spiffeId),
-        certificate: certificate.blob,
-        hostAuthorities: [...hostAuthorities],
-        expiresAt: timestampFromDate(certificate.validBefore),
-      };
+      return await caller.inTurn(async () => {
+        const { entry } = await chosen(caller, wanted);
+        const { certificate, hostAuthorities } = await server.sign(entry, request.publicKey);
+        return {
+          spiffeId: String(entry.spiffeId),
+          certificate: certificate.blob,
+          hostAuthorities: [...hostAuthorities],
+          expiresAt: timestampFromDate(certificate.validBefore),
+        };
+      });
     },
 
     async getSshAccess(_request, { caller }) {
-      const identities = await caller.sshIdentities();
-      if (identities.length === 0) throw noIdentity();
-      const { targets, hostAuthorities } = await server.targets(
-        identities.map(({ entry }) => entry),
-      );
-      return { targets, hostAuthorities, agentSocket: sshAgent ?? '' };
+      return await caller.inTurn(async () => {
+        const identities = await caller.sshIdentities();
+        if (identities.length === 0) throw noIdentity();
+        const entries = identities.map(({ entry }) => entry);
+        const { targets, hostAuthorities } = await server.targets(entries);
+        return { targets, hostAuthorities, agentSocket: sshAgent ?? '' };
+      });
     },
   };
 }

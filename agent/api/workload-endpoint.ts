@@ -16,6 +16,7 @@ import { sshIdentities } from '../workload/ssh-identities.ts';
 import { listenLocal } from './listen-local.ts';
 import { type SshPeer, sshService } from './ssh-service.ts';
 import { UserLimit } from './user-limit.ts';
+import { UserTurns } from './user-turns.ts';
 import {
   type WorkloadPeer,
   type WorkloadServiceOptions,
@@ -28,6 +29,8 @@ const MAXIMUM_RECEIVE_BYTES = 64 * 1024;
 const CONNECTIONS_PER_USER = 512;
 /** Each costs an attestation whenever anything changes. */
 const STREAMS_PER_USER = 2048;
+/** Each costs an attestation of a whole lineage, and a call of the server. */
+const SSH_CALLS_PER_USER = 8;
 
 export interface WorkloadEndpointOptions extends WorkloadServiceOptions {
   /** Of the socket, at most 107 bytes. */
@@ -53,14 +56,16 @@ const METHODS = new Map(
 export async function listenWorkloadApi(
   options: WorkloadEndpointOptions,
 ): Promise<AsyncDisposable> {
-  const { path, attestors, ssh, sshAgent, log } = options;
+  const { path, attestors, ssh, sshAgent, log, clock } = options;
   const streams = new UserLimit(STREAMS_PER_USER);
+  const sshTurns = new UserTurns(SSH_CALLS_PER_USER);
   const rpc = new RpcServer<Peer, WorkloadPeer & SshPeer>({
     guard: ({ peer, metadata }) => {
       requireSecurityHeader(metadata);
       return {
         selectors: () => attestPeer(peer, attestors, log),
         sshIdentities: () => sshIdentities(peer, options),
+        inTurn: (work) => sshTurns.run(peer.uid, work),
         enterStream: () => {
           if (streams.enter(peer.uid)) return () => streams.leave(peer.uid);
           throw new Fault('UNAVAILABLE', 'too many streams of one user');
@@ -77,7 +82,7 @@ export async function listenWorkloadApi(
 
   const closers = new Closers();
   const socket = await listenLocal({
-    ...{ path, log, connectionsPerUser: CONNECTIONS_PER_USER },
+    ...{ path, log, clock, connectionsPerUser: CONNECTIONS_PER_USER },
     onConnection: (connection, peer) => rpc.inject(connection, peer),
     onRefused: options.onRefused,
   });

@@ -27,10 +27,14 @@ describe('SshCertificateCache', () => {
     const authorities = new SshAuthorities(clock);
     const signed: string[] = [];
     let failure: Fault | undefined;
+    let refused = 0;
     const cache = new SshCertificateCache({
       clock,
       sign: async ({ id, spiffeId }, publicKey) => {
-        if (failure !== undefined) throw failure;
+        if (failure !== undefined) {
+          refused += 1;
+          throw failure;
+        }
         signed.push(id);
         const blob = authorities.issueUser(String(spiffeId), publicKey);
         const certificate = parseSshCertificate(blob);
@@ -41,7 +45,7 @@ describe('SshCertificateCache', () => {
       failure = fault;
     };
     const serial = async (of = entry) => (await cache.get(of)).certificate.serial;
-    return { clock, signed, cache, fail, serial };
+    return { clock, signed, refusedCalls: () => refused, cache, fail, serial };
   };
 
   it('gives a certificate together with the key that it is for', async () => {
@@ -97,10 +101,36 @@ describe('SshCertificateCache', () => {
     clock.jump(TTL_MS * 0.5);
     fail(new Fault('PERMISSION_DENIED', 'locked'));
     await assert.rejects(serial(), { code: 'PERMISSION_DENIED' });
+    await clock.advance(1000);
     fail(new Fault('UNAVAILABLE', 'away'));
     await assert.rejects(serial(), { code: 'UNAVAILABLE' });
+    await clock.advance(1000);
     fail(undefined);
     assert.notEqual(await serial(), first);
+  });
+
+  for (const code of ['PERMISSION_DENIED', 'UNAVAILABLE'] as const) {
+    it(`asks a server that answered ${code} again after a second, not in a loop`, async () => {
+      const { clock, fail, serial, refusedCalls } = setUp();
+      fail(new Fault(code, 'no'));
+      for (let n = 0; n < 50; n += 1) await assert.rejects(serial(), { code });
+      assert.equal(refusedCalls(), 1);
+      await clock.advance(1000);
+      await assert.rejects(serial(), { code });
+      assert.equal(refusedCalls(), 2);
+      fail(undefined);
+      await clock.advance(1000);
+      assert.ok(await serial());
+    });
+  }
+
+  it('hands out what it has at once, in the second after the server could not be asked', async () => {
+    const { clock, fail, serial, refusedCalls } = setUp();
+    const first = await serial();
+    fail(new Fault('UNAVAILABLE', 'away'));
+    clock.jump(TTL_MS * 0.5);
+    for (let n = 0; n < 50; n += 1) assert.equal(await serial(), first);
+    assert.equal(refusedCalls(), 1);
   });
 
   it('holds a thousand at most', async () => {

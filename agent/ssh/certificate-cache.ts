@@ -1,7 +1,8 @@
 /**
  * Certificates that were signed for workloads, each with a key of its own that never leaves memory. A
  * session by SSH lasts as long as the certificate that opened it, so one is handed out again only
- * while it is fresh; one that cannot be had anew is handed out until it ends.
+ * while it is fresh; one that cannot be had anew is handed out until it ends. Who asks in a loop costs
+ * the server a call a second at most, whether it signs or refuses.
  */
 import { generateKeyPairSync, type KeyObject } from 'node:crypto';
 import type { SshCertificate } from '../../identity/ssh/certificate.ts';
@@ -15,6 +16,8 @@ const MAXIMUM_HELD = 1000;
 const FRESH_PART = 0.2;
 /** One that ends sooner could end before its login does. */
 const LEAST_LEFT_MS = 5000;
+/** After a failure, in which the server is not asked again. */
+const PAUSE_MS = 1000;
 
 /** What the server answered for a key. */
 export interface SignedKey {
@@ -35,11 +38,18 @@ interface Held extends HeldCertificate {
   readonly renewAt: Date;
 }
 
+interface Failure {
+  readonly reason: unknown;
+  /** Of the monotonic clock. */
+  readonly untilMs: number;
+}
+
 export class SshCertificateCache {
   readonly #sign: SignSshKey;
   readonly #clock: Clock;
   readonly #held = new Map<string, Held>();
   readonly #signing = new Map<string, Promise<Held>>();
+  readonly #failures = new Map<string, Failure>();
 
   constructor(options: { readonly sign: SignSshKey; readonly clock: Clock }) {
     this.#sign = options.sign;
@@ -50,6 +60,7 @@ export class SshCertificateCache {
   async get(entry: AgentEntry): Promise<HeldCertificate> {
     const key = `${entry.id} ${entry.revision} ${entry.createdAt} ${entry.spiffeId}`;
     this.#dropEnded();
+    this.#dropOldFailures();
     const held = this.#held.get(key);
     if (held !== undefined && held.renewAt > this.#clock.now()) return held;
     try {
@@ -71,11 +82,25 @@ export class SshCertificateCache {
     }
   }
 
+  #dropOldFailures(): void {
+    const now = this.#clock.monotonicMs();
+    for (const [key, { untilMs }] of this.#failures) {
+      if (untilMs <= now) this.#failures.delete(key);
+    }
+  }
+
   /** Callers that want the same at once share one call. */
   #renew(key: string, entry: AgentEntry): Promise<Held> {
     const running = this.#signing.get(key);
     if (running !== undefined) return running;
-    const started = this.#signAndHold(key, entry).finally(() => this.#signing.delete(key));
+    const failure = this.#failures.get(key);
+    if (failure !== undefined) return Promise.reject(failure.reason);
+    const started = this.#signAndHold(key, entry)
+      .catch((reason: unknown) => {
+        this.#failures.set(key, { reason, untilMs: this.#clock.monotonicMs() + PAUSE_MS });
+        throw reason;
+      })
+      .finally(() => this.#signing.delete(key));
     this.#signing.set(key, started);
     return started;
   }

@@ -15,7 +15,8 @@ import type { AgentEntry } from '../svid/entry.ts';
 import type { SignedKey } from './certificate-cache.ts';
 
 const TIMEOUT_MS = 5000;
-const MAXIMUM_RUNNING = 64;
+/** Of all users together; each has but a few turns. */
+const MAXIMUM_RUNNING = 256;
 const MAXIMUM_AUTHORITIES = 32;
 /** The server refuses more. */
 const MAXIMUM_ENTRIES = 500;
@@ -62,12 +63,15 @@ export class SshServer {
   }
 
   /** Where the identities of these entries, of the first 500, may log in. @throws Fault as `sign` */
-  async targets(entries: readonly AgentEntry[]): Promise<ListSshTargetsResponse> {
+  async targets(
+    entries: readonly AgentEntry[],
+    timeoutMs = TIMEOUT_MS,
+  ): Promise<ListSshTargetsResponse> {
     const { link, signal } = this.#options;
     const request = { entryIds: entries.slice(0, MAXIMUM_ENTRIES).map(({ id }) => id) };
     return await this.#limited(() =>
       link.call((channel) =>
-        channel.client(AgentService).listSshTargets(request, { signal, timeoutMs: TIMEOUT_MS }),
+        channel.client(AgentService).listSshTargets(request, { signal, timeoutMs }),
       ),
     );
   }

@@ -19,6 +19,7 @@ import { chooseDemoHome, openHome } from './demo-home.ts';
 import { SSH_BACKEND } from './demo-resources.ts';
 import type { StateDir } from './state-dir.ts';
 import { type SystemUser, systemUser } from './system-user.ts';
+import { needsTerminalGroup } from './terminal-group.ts';
 
 /** Where the sshd will be, before it runs: what its backend's declaration needs. */
 export interface DemoTarget {
@@ -82,7 +83,7 @@ export async function startDemoSshd(options: DemoSshdOptions): Promise<DemoSshd>
   await rm(pidFile, { force: true });
   const child = new Child({
     name: 'sshd',
-    ...endingWithStdin('TERM', [...asUser(user), target.program, '-D', '-e', '-f', config]),
+    ...endingWithStdin('TERM', [...(await asUser(user)), target.program, '-D', '-e', '-f', config]),
     logFile: state.in('sshd.log'),
     cwd: '/',
     env: { PATH: process.env.PATH, LC_ALL: 'C', TZ: 'UTC' },
@@ -103,13 +104,12 @@ export async function startDemoSshd(options: DemoSshdOptions): Promise<DemoSshd>
   }
 }
 
-/**
- * The command prefix that makes a program of root the user's. An sshd that is not root must be in the
- * group tty to hand out terminals, where devpts is mounted without gid=.
- */
-function asUser(user: SystemUser | undefined): string[] {
+/** The command prefix that makes a program of root the user's. */
+async function asUser(user: SystemUser | undefined): Promise<string[]> {
   if (user === undefined) return [];
-  return ['setpriv', `--reuid=${user.uid}`, `--regid=${user.gid}`, '--groups=tty', '--'];
+  const mounts = await readFile('/proc/self/mounts', 'utf8');
+  const groups = needsTerminalGroup(mounts) ? '--groups=tty' : '--clear-groups';
+  return ['setpriv', `--reuid=${user.uid}`, `--regid=${user.gid}`, groups, '--'];
 }
 
 function sshdPath(): string | undefined {

@@ -10,6 +10,7 @@ import { makeDirectory } from '../../runtime/make-directory.ts';
 import { type Flags, textFlag, type Verb, type VerbIo } from '../verb.ts';
 
 const A_YEAR_SECONDS = 365 * 24 * 60 * 60;
+const ACCOUNT = /^[a-z_][a-z0-9_-]{0,31}$/;
 
 export const sshHostEnroll: Verb = {
   path: ['ssh', 'host', 'enroll'],
@@ -31,6 +32,10 @@ async function run(flags: Flags, io: VerbIo, [backend = '']: readonly string[]):
   const { gateway } = await ssh.listSshAuthorities({}, { signal: io.signal });
   const request = { backend, publicKey, ttlSeconds };
   const signed = await ssh.signHostCertificate(request, { signal: io.signal });
+  const accounts = Object.entries(signed.principals);
+  // What follows runs as root often, and writes files under these names.
+  if (!accounts.every(([account]) => ACCOUNT.test(account)))
+    throw new Fault('PROTOCOL_VIOLATION', 'the server names accounts that no machine has');
 
   const folder = resolve(textFlag(flags, 'out') ?? '.');
   const write = (path: string, lines: readonly string[]) =>
@@ -41,7 +46,7 @@ async function run(flags: Flags, io: VerbIo, [backend = '']: readonly string[]):
     'gateway_ca.pub',
     gateway.map((blob) => publicKeyLine(blob, 'writ gateway')),
   );
-  for (const [account, { principals }] of Object.entries(signed.principals)) {
+  for (const [account, { principals }] of accounts) {
     await write(join('principals', account), principals);
   }
   await write('sshd_config', [
@@ -51,7 +56,7 @@ async function run(flags: Flags, io: VerbIo, [backend = '']: readonly string[]):
     'AuthorizedPrincipalsFile /etc/ssh/writ/principals/%u',
     '',
     '# Whoever logs in by Writ could leave a key of their own, and come back by it unrecorded.',
-    `Match User ${Object.keys(signed.principals).join(',')}`,
+    `Match User ${accounts.map(([account]) => account).join(',')}`,
     '  AuthorizedKeysFile none',
     '  AuthenticationMethods publickey',
     '  PermitUserRC no',

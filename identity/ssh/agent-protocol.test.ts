@@ -13,15 +13,14 @@ import {
 } from '../../test/fixtures/hand-made-ssh-certificate.ts';
 import { OPENSSH_SESSION_BIND } from '../../test/fixtures/openssh-login.ts';
 import { hasProgram, skipWithout } from '../../test/fixtures/programs.ts';
+import { AgentFrames } from './agent-frames.ts';
 import {
-  AgentFrames,
   type AgentRequest,
   agentExtensions,
   agentFailure,
   agentIdentities,
   agentSignature,
   agentSuccess,
-  MAXIMUM_AGENT_MESSAGE_BYTES,
   parseAgentRequest,
 } from './agent-protocol.ts';
 import { parseSshCertificate } from './certificate.ts';
@@ -33,7 +32,6 @@ const run = promisify(execFile);
 const KEY = newSshKey();
 const CERTIFICATE = handMadeSshCertificate({ key: KEY });
 
-const frame = (message: Uint8Array) => new SshWriter().string(message).finish();
 const message = (number: number) => new SshWriter().u8(number);
 const extension = (name: string) => message(27).string(name);
 
@@ -44,59 +42,6 @@ function answerOf(bytes: Buffer): SshReader {
   outer.end();
   return answer;
 }
-
-describe('AgentFrames', () => {
-  const messages = [
-    Buffer.of(11),
-    Buffer.alloc(5000, 1),
-    Buffer.alloc(MAXIMUM_AGENT_MESSAGE_BYTES, 2),
-  ];
-  const stream = Buffer.concat(messages.map(frame));
-
-  for (const size of [1, 3, 4096, 65_536, stream.length]) {
-    it(`takes messages out of pieces of ${size} bytes`, () => {
-      const frames = new AgentFrames();
-      const taken: Buffer[] = [];
-      for (let at = 0; at < stream.length; at += size) {
-        taken.push(...frames.push(stream.subarray(at, at + size)));
-      }
-      assert.equal(taken.length, 3);
-      for (const [index, one] of taken.entries()) assert.ok(messages[index]?.equals(one));
-    });
-  }
-
-  it('keeps nothing of the memory it was given', () => {
-    const frames = new AgentFrames();
-    const given = frame(Buffer.of(1, 2, 3));
-    const [first] = frames.push(given);
-    given.fill(0);
-    frames.push(Buffer.alloc(3, 9));
-    assert.deepEqual(first, Buffer.of(1, 2, 3));
-  });
-
-  it('waits for what a length promises', () => {
-    const frames = new AgentFrames();
-    assert.deepEqual(frames.push(Buffer.from('0000000201', 'hex')), []);
-    assert.deepEqual(frames.push(Buffer.alloc(0)), []);
-    assert.deepEqual(frames.push(Buffer.of(2)), [Buffer.of(1, 2)]);
-  });
-
-  const refused = { 'an empty message': '00000000', 'a message of 4 GiB': 'ffffffff' };
-  for (const [what, hex] of Object.entries(refused)) {
-    it(`refuses ${what}, and whatever follows`, () => {
-      const frames = new AgentFrames();
-      const push = (bytes: Buffer) =>
-        assert.throws(() => frames.push(bytes), { code: 'SSH_INVALID' });
-      push(Buffer.from(hex, 'hex'));
-      push(frame(Buffer.of(11)));
-    });
-  }
-
-  it('refuses one byte over 256 KiB by its length alone', () => {
-    const length = new SshWriter().u32(MAXIMUM_AGENT_MESSAGE_BYTES + 1).finish();
-    assert.throws(() => new AgentFrames().push(length), { code: 'SSH_INVALID', message: /262144/ });
-  });
-});
 
 describe('parseAgentRequest', () => {
   const sign = (flags: number) => message(13).string(CERTIFICATE).string('data').u32(flags);
@@ -241,7 +186,10 @@ class ToyAgent implements AsyncDisposable {
     const frames = new AgentFrames();
     socket.on('error', () => undefined);
     socket.on('data', (bytes) => {
-      for (const one of frames.push(bytes)) socket.write(this.#answer(parseAgentRequest(one)));
+      frames.add(bytes);
+      for (let one = frames.take(); one !== undefined; one = frames.take()) {
+        socket.write(this.#answer(parseAgentRequest(one)));
+      }
     });
   });
 

@@ -5,10 +5,7 @@
  * Source: RFC 9987 (draft-miller-ssh-agent); OpenSSH, PROTOCOL.agent 1 (session-bind).
  */
 import { MAXIMUM_BLOB_BYTES } from './public-key.ts';
-import { SshReader, SshWriter, sshInvalid } from './wire.ts';
-
-/** No message is longer, as in OpenSSH's agent. */
-export const MAXIMUM_AGENT_MESSAGE_BYTES = 262_144;
+import { SshReader, SshWriter } from './wire.ts';
 
 /** What a client may ask; `other` is answered with a failure. */
 export type AgentRequest =
@@ -61,49 +58,6 @@ const RSA_SHA2_256 = 2;
 const RSA_SHA2_512 = 4;
 const LONGEST_SESSION_ID = 64;
 const LONGEST_SIGNATURE = 4096;
-
-const LENGTH_BYTES = 4;
-
-/**
- * Takes messages out of a byte stream that comes in pieces of any size. Memory is held for what has
- * arrived, not for what a length promises.
- */
-export class AgentFrames {
-  #bytes = Buffer.alloc(1024);
-  #held = 0;
-
-  /**
-   * The messages that `bytes` complete, in order, in memory of their own.
-   * @param bytes untrusted
-   * @throws Fault SSH_INVALID for an empty message, or one longer than 256 KiB: close the connection
-   */
-  push(bytes: Uint8Array): Buffer[] {
-    this.#append(bytes);
-    const messages: Buffer[] = [];
-    let from = 0;
-    while (this.#held - from >= LENGTH_BYTES) {
-      const start = from + LENGTH_BYTES;
-      const end = start + boundedLength(this.#bytes.readUInt32BE(from));
-      if (end > this.#held) break;
-      messages.push(Buffer.from(this.#bytes.subarray(start, end)));
-      from = end;
-    }
-    this.#bytes.copyWithin(0, from, this.#held);
-    this.#held -= from;
-    return messages;
-  }
-
-  #append(bytes: Uint8Array): void {
-    const length = this.#held + bytes.length;
-    if (length > this.#bytes.length) {
-      const larger = Buffer.alloc(Math.max(length, 2 * this.#bytes.length));
-      this.#bytes.copy(larger, 0, 0, this.#held);
-      this.#bytes = larger;
-    }
-    this.#bytes.set(bytes, this.#held);
-    this.#held = length;
-  }
-}
 
 /**
  * @param message one message, without its length; untrusted
@@ -179,14 +133,6 @@ function readExtension(reader: SshReader): AgentRequest {
   const forwarding = reader.boolean();
   reader.end();
   return { type: 'session-bind', hostKey, sessionId, signature, forwarding };
-}
-
-function boundedLength(length: number): number {
-  if (length === 0) throw sshInvalid('SSH agent request: empty');
-  if (length > MAXIMUM_AGENT_MESSAGE_BYTES) {
-    throw sshInvalid(`SSH agent request: longer than ${MAXIMUM_AGENT_MESSAGE_BYTES} bytes`);
-  }
-  return length;
 }
 
 function answer(writer: SshWriter): Buffer {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { SpiffeId } from '../../identity/spiffe-id.ts';
 import { AccessWorld, AGENT, OPERATOR } from '../../test/fixtures/access-world.ts';
+import { SSH_BACKEND } from '../../test/fixtures/ssh-access.ts';
 import type { Entries } from '../registry/entries.ts';
 import { createGateway, type GatewayInit, type GatewayRegistry } from './create-gateway.ts';
 import { findGateway, gatewayNames, mayServe } from './gateways.ts';
@@ -62,6 +63,13 @@ describe('createGateway', () => {
     assert.equal(mayServe(record, 'shop'), true);
     assert.equal(mayServe(record, 'stock'), false);
     assert.equal(mayServe({ ...record, backends: ['*'] }, 'stock'), true);
+  });
+
+  it('S2 refuses a name that is an SSH backend, whose target could pass for the gateway', async () => {
+    await world.apply(SSH_BACKEND);
+    const named = createGateway(registry, init({ names: ['gw.internal', 'web-1'] }), OPERATOR);
+    await assert.rejects(named, { code: 'FAILED_PRECONDITION', message: /web-1 is a backend/ });
+    assert.equal(await findGateway(world.store, ID.toString()), undefined);
   });
 
   for (const path of ['ssh', 'node', 'java', 'bash', 'sh', 'python', 'python3', 'python3.11']) {

@@ -3,12 +3,13 @@ import { Outcome } from '../../proto/gen/writ/audit/v1/audit_pb.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import { Fault } from '../../runtime/fault.ts';
 import type { AuditLog } from '../audit/audit-log.ts';
-import type { Datastore } from '../plugins/datastore/datastore.ts';
+import type { Datastore, Transaction } from '../plugins/datastore/datastore.ts';
 import type { Entries } from '../registry/entries.ts';
 import type { Selector } from '../registry/selectors.ts';
 import { idMessage } from '../registry/spiffe-id-message.ts';
 import type { Actor } from './actor.ts';
 import { findGateway, type GatewayRecord } from './gateways.ts';
+import { sshBackendNames } from './resources.ts';
 
 /** A gateway as an operator wants it, checked by the caller. */
 export interface GatewayInit {
@@ -29,8 +30,8 @@ export interface GatewayRegistry {
 
 /**
  * Makes a gateway's record, and the entry that gives it its SVID.
- * @throws Fault ALREADY_EXISTS, INVALID_ARGUMENT for selectors that any program could match; what the
- * registry throws
+ * @throws Fault ALREADY_EXISTS, FAILED_PRECONDITION for a name that is a backend's, INVALID_ARGUMENT for
+ * selectors that any program could match; what the registry throws
  */
 export async function createGateway(
   registry: GatewayRegistry,
@@ -45,6 +46,7 @@ export async function createGateway(
     if ((await findGateway(tx, id)) !== undefined) {
       throw new Fault('ALREADY_EXISTS', `gateway ${name} is there already`);
     }
+    await refuseBackendNames(tx, names);
     await tx.run(
       'insert into gateways (id, name, backends, names, created_at_ms) values (?, ?, ?, ?, ?)',
       id,
@@ -74,6 +76,14 @@ export async function createGateway(
     };
     return { id, name, backends, names, ...unseen };
   });
+}
+
+/** One authority signs the host certificates of both: the one would pass for the other. */
+async function refuseBackendNames(tx: Transaction, names: readonly string[]): Promise<void> {
+  const backends = await sshBackendNames(tx);
+  const shared = names.find((one) => backends.has(one));
+  if (shared !== undefined)
+    throw new Fault('FAILED_PRECONDITION', `names: ${shared} is a backend of type ssh`);
 }
 
 const INTERPRETER = /\/(ssh|node|java|bash|sh|python[0-9.]*)$/;

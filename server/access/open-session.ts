@@ -11,13 +11,13 @@ import type {
   OpenSessionResponseSchema,
 } from '../../proto/gen/writ/gateway/v1/gateway_pb.ts';
 import type { Clock } from '../../runtime/clock.ts';
+import { DenialLimiter } from '../../runtime/denial-limiter.ts';
 import { Fault } from '../../runtime/fault.ts';
 import type { WatchedSource } from '../../runtime/watched.ts';
 import type { AuditLog, EventInit } from '../audit/audit-log.ts';
 import type { Datastore, Transaction } from '../plugins/datastore/datastore.ts';
 import { verifyClientProof } from './client-proof.ts';
 import { type Admission, admissionEnd, decideAccess } from './decide-access.ts';
-import { DenialLimiter } from './denial-limiter.ts';
 import type { SshAuthorities } from './gateway-snapshot.ts';
 import type { Credential } from './holder.ts';
 import { randomId } from './random-id.ts';

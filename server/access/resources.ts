@@ -125,6 +125,16 @@ export async function findBackend(reader: Reader, name: string): Promise<Backend
   return body?.case === 'backend' ? body.value : undefined;
 }
 
+/** The backends that SSH host certificates may name. */
+export async function sshBackendNames(reader: Reader): Promise<ReadonlySet<string>> {
+  const declared = (await listResources(reader, 'Backend')).map(({ body }) => body);
+  return new Set(
+    declared.flatMap((body) =>
+      body.case === 'backend' && body.value.type.case === 'ssh' ? [body.value.name] : [],
+    ),
+  );
+}
+
 async function storedRevision(reader: Reader): Promise<bigint> {
   const row = await reader.get(`select value from meta where key = 'resource_revision'`);
   return row === undefined ? 0n : BigInt(text(row, 'value'));

@@ -27,6 +27,7 @@ describe('gatewayRegistryService', () => {
       { backends: [] },
       { backends: ['a b'] },
       { names: ['*.example.org'] },
+      { names: ['fe80::1%eth0'] },
       { parentId: 'spiffe://other.org/x' },
       { selectors: ['unix'] },
       { selectors: ['unix:path:/usr/bin/node'] },

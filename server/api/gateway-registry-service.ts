@@ -46,7 +46,7 @@ function gatewayInit(request: CreateGatewayRequest, trustDomain: TrustDomain): G
   if (backends.length === 0 || !backends.every((one) => one === '*' || NAME.test(one))) {
     throw invalid('backends', 'the names of backends, or * for all');
   }
-  if (names.length === 0 || !names.every((one) => isIP(one) !== 0 || DNS_NAME.test(one))) {
+  if (names.length === 0 || !names.every((one) => isAddress(one) || DNS_NAME.test(one))) {
     throw invalid('names', 'DNS names in lower case, or IP addresses');
   }
   for (const [field, list] of Object.entries({ backends, names, selectors })) {
@@ -64,6 +64,11 @@ function gatewayInit(request: CreateGatewayRequest, trustDomain: TrustDomain): G
       return { type, value };
     }),
   };
+}
+
+/** One with a zone (`fe80::1%eth0`) means nothing on another host. */
+function isAddress(text: string): boolean {
+  return isIP(text) !== 0 && !text.includes('%');
 }
 
 function gatewayMessage(record: GatewayRecord): MessageInitShape<typeof GatewaySchema> {

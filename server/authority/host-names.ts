@@ -1,12 +1,12 @@
 /**
  * What host certificates name: a gateway by its record, a target by its backend. One authority signs
  * both, so a name of the one kind is never also of the other: a gateway would pass for a target, or the
- * administrator of a target for a gateway.
+ * administrator of a target for a gateway. Neither can be declared so; this asks once more.
  */
 import type { SshBackend } from '../../proto/gen/writ/resource/v1/resource_pb.ts';
 import { Fault } from '../../runtime/fault.ts';
 import { type GatewayRecord, listGateways } from '../access/gateways.ts';
-import { findBackend, listResources } from '../access/resources.ts';
+import { findBackend, sshBackendNames } from '../access/resources.ts';
 import type { Reader } from '../plugins/datastore/datastore.ts';
 
 /**
@@ -17,12 +17,7 @@ export async function gatewayHostNames(
   reader: Reader,
   { names }: GatewayRecord,
 ): Promise<readonly string[]> {
-  const declared = (await listResources(reader, 'Backend')).map(({ body }) => body);
-  const backends = new Set(
-    declared.flatMap((body) =>
-      body.case === 'backend' && body.value.type.case === 'ssh' ? [body.value.name] : [],
-    ),
-  );
+  const backends = await sshBackendNames(reader);
   const shared = names.find((name) => backends.has(name));
   if (shared !== undefined)
     throw new Fault('FAILED_PRECONDITION', `${shared} is a backend and a name of this gateway`);

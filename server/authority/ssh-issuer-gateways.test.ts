@@ -263,7 +263,11 @@ describe('SshIssuer: certificates of gateways and targets', () => {
     });
 
     it('S2 takes no name that is both of a gateway and of a backend', async () => {
-      await addOther(['*'], ['web-1']);
+      await addOther(['*'], ['gw-2.internal']);
+      // As a store may have it from before that could not be declared.
+      await world.registry.store.transaction((tx) =>
+        tx.run('update gateways set names = ? where id = ?', '["web-1"]', OTHER),
+      );
       await assert.rejects(ask('', OTHER), { code: 'FAILED_PRECONDITION' });
       await assert.rejects(ask('web-1'), { code: 'FAILED_PRECONDITION' });
       const wish = { backend: 'web-1', publicKey: newSshKey().publicKey, ttlSeconds: 0 };

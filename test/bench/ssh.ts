@@ -32,7 +32,7 @@ export async function benchSsh(up: RunningUp, options: BenchOptions): Promise<st
   const settings = ['Host *', ...SETTINGS, 'BatchMode yes'].join('\n');
   await writeFile(config, `${await readFile(upConfig, 'utf8')}\n${settings}\n`);
   const gateway = up.json.gateway.ssh.split(':');
-  const single = ['-o', `Port=${gateway[1]}`, `${login}+${target}@writ-gateway-demo`];
+  const single = ['-o', `Port=${gateway[1]}`, `${login}+${target}@writ-gateway_demo`];
   const direct: Way = { name: 'direct', args: ['-F', plain.config, 'direct'] };
   const ways: readonly Way[] = [
     { name: 'OpenSSH -J', args: ['-F', plain.config, 'jumped'] },

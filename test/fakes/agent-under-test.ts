@@ -8,7 +8,7 @@ import { SshService } from '../../proto/gen/writ/agent/v1/workload_pb.ts';
 import { type Clock, systemClock } from '../../runtime/clock.ts';
 import { Closers } from '../../runtime/closers.ts';
 import { type Client, RpcChannel } from '../../runtime/grpc-client.ts';
-import { createLogger } from '../../runtime/log.ts';
+import { createLogger, type Logger } from '../../runtime/log.ts';
 import type { FakeSpireServer } from './spire-server.ts';
 
 /** Time that runs so many times faster, for what waits; the wall clock stays. */
@@ -47,7 +47,7 @@ export class AgentUnderTest implements AsyncDisposable {
 
   /** Ready when it resolves. Rejects with what ends the agent before that. */
   async start(
-    options: { readonly clock?: Clock; readonly joinString?: string } = {},
+    options: { readonly clock?: Clock; readonly joinString?: string; readonly log?: Logger } = {},
   ): Promise<void> {
     await new Promise<void>((resolve, reject) => {
       void this.begin({ ...options, onReady: resolve }).then(reject, reject);
@@ -59,9 +59,12 @@ export class AgentUnderTest implements AsyncDisposable {
     options: {
       readonly clock?: Clock;
       readonly joinString?: string;
+      readonly log?: Logger;
       readonly onReady?: () => void;
     } = {},
   ): Promise<void> {
+    const level = process.env.TEST_LOG ?? 'silent';
+    const { log = createLogger({ process: 'agent', level }) } = options;
     const joinFile = join(this.directory, 'join');
     await writeFile(joinFile, options.joinString ?? this.#server.joinString());
     this.#stop = new AbortController();
@@ -79,7 +82,7 @@ export class AgentUnderTest implements AsyncDisposable {
     };
     this.#ended = runAgent(config, {
       signal,
-      log: createLogger({ process: 'agent', level: process.env.TEST_LOG ?? 'silent' }),
+      log,
       onReady: ({ health }) => {
         this.health = health;
         options.onReady?.();

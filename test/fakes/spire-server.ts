@@ -2,6 +2,7 @@
  * A server for tests of the agent: the calls that a spire-agent makes, over real TLS, with real SVIDs,
  * and knobs for what a server can do to an agent. It holds everything in memory and checks little.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { create, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
 import { anyPack, timestampFromDate } from '@bufbuild/protobuf/wkt';
 import { type Bundle, bundlePin } from '../../identity/bundle.ts';
@@ -72,6 +73,8 @@ export class FakeSpireServer implements AsyncDisposable {
   readonly targetRequests: string[][] = [];
   /** What SSH certificates say otherwise. */
   sshChange: CertificateChange = {};
+  /** How long it takes to sign one. */
+  sshDelayMs = 0;
   joinTokens = new Set(['0123456789abcdef0123']);
   /** How every call of an agent is refused, once set. */
   denial: PermissionDeniedDetails_Reason | undefined;
@@ -243,6 +246,7 @@ export class FakeSpireServer implements AsyncDisposable {
     if (ssh === undefined) return {};
     return {
       signSshCertificate: async ({ entryId, publicKey }) => {
+        if (this.sshDelayMs > 0) await sleep(this.sshDelayMs);
         const id = this.#idOf(entryId);
         if (id === undefined || this.refusals.has(entryId))
           throw new Fault('PERMISSION_DENIED', 'refused');

@@ -9,10 +9,11 @@ import { Fault } from '../../../runtime/fault.ts';
 import type { AuditLog, EventInit } from '../../audit/audit-log.ts';
 import type { Datastore, Transaction } from '../../plugins/datastore/datastore.ts';
 import type { Actor } from '../actor.ts';
+import { listGateways } from '../gateways.ts';
 import { withGrantNames } from '../grant-names.ts';
 import { listResources, type ResourceKind, type Resources, resourceKind } from '../resources.ts';
 import type { Revocations } from '../revocations.ts';
-import { checkDeclarations } from './check-declarations.ts';
+import { checkDeclarations, type DeclarationRules } from './check-declarations.ts';
 import { differences } from './differences.ts';
 import { endOfSessions } from './end-of-sessions.ts';
 import { declaredTwice, futureState } from './future-state.ts';
@@ -69,7 +70,7 @@ export class ResourceApplier {
       const wrong = [
         ...problems,
         ...declaredTwice(declared),
-        ...checkDeclarations(state, this.#rules()),
+        ...checkDeclarations(state, await this.#rules(tx)),
       ];
       if (wrong.length > 0) throw new Fault('CONFIG_INVALID', joined(wrong));
       const changes = planChanges(stored, declared, prune);
@@ -90,16 +91,17 @@ export class ResourceApplier {
       if (before === undefined) throw new Fault('NOT_FOUND', `no ${kind} of that name`);
       const rest = stored.filter((one) => !isIt(one));
       const state = futureState({ stored: rest, declared: [], unread: new Set() });
-      const wrong = checkDeclarations(state, this.#rules());
+      const wrong = checkDeclarations(state, await this.#rules(tx));
       if (wrong.length > 0) throw new Fault('FAILED_PRECONDITION', joined(wrong));
       const change = { kind, name, action: 'deleted', differences: [], before, after: undefined };
       await this.#write(tx, { stored, changes: [change as Change], actor });
     });
   }
 
-  #rules() {
+  async #rules(tx: Transaction): Promise<DeclarationRules> {
     const { trustDomain, sessionMaximumSeconds, clock } = this.#options;
-    return { trustDomain, sessionMaximumSeconds, now: clock.now() };
+    const gatewayHosts = new Set((await listGateways(tx)).flatMap(({ names }) => names));
+    return { trustDomain, sessionMaximumSeconds, gatewayHosts, now: clock.now() };
   }
 
   async #write(tx: Transaction, { stored, changes, actor }: Write): Promise<void> {

@@ -11,20 +11,32 @@ export interface DeclarationRules {
   readonly now: Date;
   /** Longest session that any grant may allow. */
   readonly sessionMaximumSeconds: number;
+  /** Under which clients reach gateways. */
+  readonly gatewayHosts: ReadonlySet<string>;
 }
 
 /** What is wrong with resources as a whole: names that point nowhere, rules that need more than one field. */
 export function checkDeclarations(state: FutureState, rules: DeclarationRules): string[] {
   return [
-    ...[...state.backends.values()].flatMap(checkBackend),
+    ...[...state.backends.values()].flatMap((backend) => checkBackend(backend, rules)),
     ...[...state.columns.values()].flatMap((columns) => checkColumns(columns, state)),
     ...checkClassifiedOnce(state),
     ...[...state.grants.values()].flatMap((grant) => checkGrant(grant, state, rules)),
   ];
 }
 
-function checkBackend({ value, isDeclared, at }: Placed<Backend>): string[] {
-  if (!isDeclared || value.type.case !== 'postgres') return [];
+function checkBackend(
+  { value, isDeclared, at }: Placed<Backend>,
+  { gatewayHosts }: DeclarationRules,
+): string[] {
+  if (!isDeclared) return [];
+  if (value.type.case === 'ssh') {
+    // Its target's host certificate would pass for the gateway's, and the gateway would get none.
+    return gatewayHosts.has(value.name)
+      ? [`${at(['name'])}: ${value.name} is a gateway's host`]
+      : [];
+  }
+  if (value.type.case !== 'postgres') return [];
   const { host, tls } = value.type.value;
   if (tls !== undefined || isLoopback(host)) return [];
   return [`${at(['postgres'])}: expected tls: only a loopback host may go without`];

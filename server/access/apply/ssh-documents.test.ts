@@ -55,6 +55,15 @@ describe('documents of backends of type ssh, and of grants on them', () => {
       });
     }
 
+    it('S2 refuses the name of a host that is a gateway, for which its target could pass', async () => {
+      await world.run('update gateways set names = ?', JSON.stringify(['192.0.2.9', 'web-1']));
+      const [problem, ...more] = await problems(SSH_BACKEND);
+      assert.match(problem ?? '', /:3: name: web-1 is a gateway's host$/);
+      assert.deepEqual(more, []);
+      assert.deepEqual(await problems(SSH_BACKEND.replace('web-1', 'web-2')), []);
+      assert.deepEqual(await problems(BACKEND.replace('name: shop', 'name: web-1')), []);
+    });
+
     it('takes one host key or a list of them, in any order', async () => {
       const one = await applied(backend('host_ca: trust-domain', `host_key: ${ONE} a comment`));
       assert.deepEqual(one.hostKeys.map(Buffer.from), KEYS.slice(0, 1));

@@ -1,9 +1,12 @@
-import type { Clock } from '../../runtime/clock.ts';
+import type { Clock } from './clock.ts';
 
 const WINDOW_MS = 60_000;
 const MAXIMUM_KEYS = 10_000;
 
-/** Lets one event of a kind through each minute: who is refused in a loop must not fill the log. */
+/**
+ * Lets one event, or line, of a kind through each minute: who is refused in a loop must not fill the audit
+ * log, or the disk.
+ */
 export class DenialLimiter {
   readonly #clock: Clock;
   /** When the key was last let through, oldest first. */
