@@ -18,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file writ/admin/v1/admin.proto.
  */
 export const file_writ_admin_v1_admin: GenFile = /*@__PURE__*/
-  fileDesc("Chl3cml0L2FkbWluL3YxL2FkbWluLnByb3RvEg13cml0LmFkbWluLnYxIj8KFkNyZWF0ZUpvaW5Ub2tlblJlcXVlc3QSEwoLdHRsX3NlY29uZHMYASABKA0SEAoIYWdlbnRfaWQYAiABKAkibgoXQ3JlYXRlSm9pblRva2VuUmVzcG9uc2USEwoLam9pbl9zdHJpbmcYASABKAkSDgoGaGFuZGxlGAIgASgJEi4KCmV4cGlyZXNfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIrQCCghJZGVudGl0eRIRCglzcGlmZmVfaWQYASABKAkSDQoFb3duZXIYAiABKAkSDwoHcHVycG9zZRgDIAEoCRITCgtlbnZpcm9ubWVudBgEIAEoCRIMCgRraW5kGAUgASgJEi4KCmV4cGlyZXNfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjMKBmxhYmVscxgHIAMoCzIjLndyaXQuYWRtaW4udjEuSWRlbnRpdHkuTGFiZWxzRW50cnkSDgoGc3RhdHVzGAggASgJEi4KCmNyZWF0ZWRfYXQYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiFwoVTGlzdElkZW50aXRpZXNSZXF1ZXN0IkUKFkxpc3RJZGVudGl0aWVzUmVzcG9uc2USKwoKaWRlbnRpdGllcxgBIAMoCzIXLndyaXQuYWRtaW4udjEuSWRlbnRpdHkiJwoSR2V0SWRlbnRpdHlSZXF1ZXN0EhEKCXNwaWZmZV9pZBgBIAEoCSJAChNHZXRJZGVudGl0eVJlc3BvbnNlEikKCGlkZW50aXR5GAEgASgLMhcud3JpdC5hZG1pbi52MS5JZGVudGl0eSI/ChJQdXRJZGVudGl0eVJlcXVlc3QSKQoIaWRlbnRpdHkYASABKAsyFy53cml0LmFkbWluLnYxLklkZW50aXR5IkAKE1B1dElkZW50aXR5UmVzcG9uc2USKQoIaWRlbnRpdHkYASABKAsyFy53cml0LmFkbWluLnYxLklkZW50aXR5Ik0KGFNldElkZW50aXR5U3RhdHVzUmVxdWVzdBIRCglzcGlmZmVfaWQYASABKAkSDgoGc3RhdHVzGAIgASgJEg4KBnJlYXNvbhgDIAEoCSJGChlTZXRJZGVudGl0eVN0YXR1c1Jlc3BvbnNlEikKCGlkZW50aXR5GAEgASgLMhcud3JpdC5hZG1pbi52MS5JZGVudGl0eSJXCgxBcHBseVJlcXVlc3QSJwoFZmlsZXMYASADKAsyGC53cml0LmFkbWluLnYxLkFwcGx5RmlsZRIPCgdkcnlfcnVuGAIgASgIEg0KBXBydW5lGAMgASgIIioKCUFwcGx5RmlsZRIMCgRuYW1lGAEgASgJEg8KB2NvbnRlbnQYAiABKAkiNwoNQXBwbHlSZXNwb25zZRImCgdjaGFuZ2VzGAEgAygLMhUud3JpdC5hZG1pbi52MS5DaGFuZ2UiSQoGQ2hhbmdlEgwKBGtpbmQYASABKAkSDAoEbmFtZRgCIAEoCRIOCgZhY3Rpb24YAyABKAkSEwoLZGlmZmVyZW5jZXMYBCADKAkiJAoUTGlzdFJlc291cmNlc1JlcXVlc3QSDAoEa2luZBgBIAEoCSJGChVMaXN0UmVzb3VyY2VzUmVzcG9uc2USLQoJcmVzb3VyY2VzGAEgAygLMhoud3JpdC5yZXNvdXJjZS52MS5SZXNvdXJjZSIwChJHZXRSZXNvdXJjZVJlcXVlc3QSDAoEa2luZBgBIAEoCRIMCgRuYW1lGAIgASgJIkMKE0dldFJlc291cmNlUmVzcG9uc2USLAoIcmVzb3VyY2UYASABKAsyGi53cml0LnJlc291cmNlLnYxLlJlc291cmNlIjMKFURlbGV0ZVJlc291cmNlUmVxdWVzdBIMCgRraW5kGAEgASgJEgwKBG5hbWUYAiABKAkiGAoWRGVsZXRlUmVzb3VyY2VSZXNwb25zZSJTChdQbGFuQmFja2VuZFNldHVwUmVxdWVzdBIPCgdiYWNrZW5kGAEgASgJEicKB2NhdGFsb2cYAiABKAsyFi53cml0LmFkbWluLnYxLkNhdGFsb2cidgoHQ2F0YWxvZxIWCg5zZXJ2ZXJfdmVyc2lvbhgBIAEoDRIQCghkYXRhYmFzZRgCIAEoCRIrCgZ0YWJsZXMYAyADKAsyGy53cml0LmFkbWluLnYxLkNhdGFsb2dUYWJsZRIUCgxsb2dpbl9leGlzdHMYBCABKAgiagoMQ2F0YWxvZ1RhYmxlEg4KBnNjaGVtYRgBIAEoCRIMCgRuYW1lGAIgASgJEg0KBW93bmVyGAMgASgJEi0KB2NvbHVtbnMYBCADKAsyHC53cml0LmFkbWluLnYxLkNhdGFsb2dDb2x1bW4iKwoNQ2F0YWxvZ0NvbHVtbhIMCgRuYW1lGAEgASgJEgwKBHR5cGUYAiABKAkiSwoYUGxhbkJhY2tlbmRTZXR1cFJlc3BvbnNlEgsKA3NxbBgBIAEoCRIQCgh1bmRvX3NxbBgCIAEoCRIQCgh3YXJuaW5ncxgDIAMoCSK2AwoHU2Vzc2lvbhIKCgJpZBgBIAEoCRIRCglzcGlmZmVfaWQYAiABKAkSEwoLc3ZpZF9zZXJpYWwYAyABKAkSDQoFZ3JhbnQYBCABKAkSDwoHYmFja2VuZBgFIAEoCRIPCgdnYXRld2F5GAYgASgJEhYKDmNsaWVudF9hZGRyZXNzGAcgASgJEi0KCW9wZW5lZF9hdBgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKZXhwaXJlc19hdBgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLQoJY2xvc2VkX2F0GAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIUCgxjbG9zZV9yZWFzb24YCyABKAkSEAoIYnl0ZXNfdXAYDCABKAQSEgoKYnl0ZXNfZG93bhgNIAEoBBIMCgRyb3dzGA4gASgEEhIKCnN0YXRlbWVudHMYDyABKAQSDQoFb3duZXIYECABKAkSDwoHcHVycG9zZRgRIAEoCRIQCghlbnRyeV9pZBgSIAEoCRIQCghhZ2VudF9pZBgTIAEoCSI3ChNMaXN0U2Vzc2lvbnNSZXF1ZXN0EhEKCW9wZW5fb25seRgBIAEoCBINCgVsaW1pdBgCIAEoDSJAChRMaXN0U2Vzc2lvbnNSZXNwb25zZRIoCghzZXNzaW9ucxgBIAMoCzIWLndyaXQuYWRtaW4udjEuU2Vzc2lvbiInChFHZXRTZXNzaW9uUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgJIj0KEkdldFNlc3Npb25SZXNwb25zZRInCgdzZXNzaW9uGAEgASgLMhYud3JpdC5hZG1pbi52MS5TZXNzaW9uIjgKEktpbGxTZXNzaW9uUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgJEg4KBnJlYXNvbhgCIAEoCSIVChNLaWxsU2Vzc2lvblJlc3BvbnNlIioKFFJlcGxheVNlc3Npb25SZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAkihAEKFVJlcGxheVNlc3Npb25SZXNwb25zZRIvCgVldmVudBgBIAEoCzIeLndyaXQuZ2F0ZXdheS52MS5SZWNvcmRlZEV2ZW50SAASLwoHdmVyZGljdBgCIAEoCzIcLndyaXQuYWRtaW4udjEuUmVwbGF5VmVyZGljdEgAQgkKB21lc3NhZ2UiLgoNUmVwbGF5VmVyZGljdBINCgVzdGF0ZRgBIAEoCRIOCgZkZXRhaWwYAiABKAkiZgoRQ3JlYXRlTG9ja1JlcXVlc3QSLAoGdGFyZ2V0GAEgASgLMhwud3JpdC5yZXNvdXJjZS52MS5Mb2NrVGFyZ2V0Eg4KBnJlYXNvbhgCIAEoCRITCgt0dGxfc2Vjb25kcxgDIAEoDSI6ChJDcmVhdGVMb2NrUmVzcG9uc2USJAoEbG9jaxgBIAEoCzIWLndyaXQucmVzb3VyY2UudjEuTG9jayISChBMaXN0TG9ja3NSZXF1ZXN0IjoKEUxpc3RMb2Nrc1Jlc3BvbnNlEiUKBWxvY2tzGAEgAygLMhYud3JpdC5yZXNvdXJjZS52MS5Mb2NrIiEKEURlbGV0ZUxvY2tSZXF1ZXN0EgwKBG5hbWUYASABKAkiFAoSRGVsZXRlTG9ja1Jlc3BvbnNlIkQKEVRhaWxFdmVudHNSZXF1ZXN0EhEKCWFmdGVyX3NlcRgBIAEoBBIOCgZmb2xsb3cYAiABKAgSDAoEbGFzdBgDIAEoDSI/ChJUYWlsRXZlbnRzUmVzcG9uc2USKQoFZXZlbnQYASABKAsyGi53cml0LmF1ZGl0LnYxLlNlYWxlZEV2ZW50IpcBCgdHYXRld2F5EhEKCXNwaWZmZV9pZBgBIAEoCRIMCgRuYW1lGAIgASgJEhAKCGJhY2tlbmRzGAMgAygJEg0KBW5hbWVzGAQgAygJEjIKDmxhc3RfaGVhcnRiZWF0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIWCg5yZXZvY2F0aW9uX3NlcRgGIAEoBCJrChRDcmVhdGVHYXRld2F5UmVxdWVzdBIMCgRuYW1lGAEgASgJEhAKCGJhY2tlbmRzGAIgAygJEg0KBW5hbWVzGAMgAygJEhEKCXBhcmVudF9pZBgEIAEoCRIRCglzZWxlY3RvcnMYBSADKAkiQAoVQ3JlYXRlR2F0ZXdheVJlc3BvbnNlEicKB2dhdGV3YXkYASABKAsyFi53cml0LmFkbWluLnYxLkdhdGV3YXkiFQoTTGlzdEdhdGV3YXlzUmVxdWVzdCJAChRMaXN0R2F0ZXdheXNSZXNwb25zZRIoCghnYXRld2F5cxgBIAMoCzIWLndyaXQuYWRtaW4udjEuR2F0ZXdheSIbChlMaXN0U3NoQXV0aG9yaXRpZXNSZXF1ZXN0IkkKGkxpc3RTc2hBdXRob3JpdGllc1Jlc3BvbnNlEgwKBHVzZXIYASADKAwSDAoEaG9zdBgCIAMoDBIPCgdnYXRld2F5GAMgAygMIlYKGlNpZ25Ib3N0Q2VydGlmaWNhdGVSZXF1ZXN0Eg8KB2JhY2tlbmQYASABKAkSEgoKcHVibGljX2tleRgCIAEoDBITCgt0dGxfc2Vjb25kcxgDIAEoDSKDAgobU2lnbkhvc3RDZXJ0aWZpY2F0ZVJlc3BvbnNlEhMKC2NlcnRpZmljYXRlGAEgASgMEi4KCmV4cGlyZXNfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEk4KCnByaW5jaXBhbHMYAyADKAsyOi53cml0LmFkbWluLnYxLlNpZ25Ib3N0Q2VydGlmaWNhdGVSZXNwb25zZS5QcmluY2lwYWxzRW50cnkaTwoPUHJpbmNpcGFsc0VudHJ5EgsKA2tleRgBIAEoCRIrCgV2YWx1ZRgCIAEoCzIcLndyaXQuYWRtaW4udjEuU3NoUHJpbmNpcGFsczoCOAEiIwoNU3NoUHJpbmNpcGFscxISCgpwcmluY2lwYWxzGAEgAygJMnQKEEpvaW5Ub2tlblNlcnZpY2USYAoPQ3JlYXRlSm9pblRva2VuEiUud3JpdC5hZG1pbi52MS5DcmVhdGVKb2luVG9rZW5SZXF1ZXN0GiYud3JpdC5hZG1pbi52MS5DcmVhdGVKb2luVG9rZW5SZXNwb25zZTKEAwoPSWRlbnRpdHlTZXJ2aWNlEl0KDkxpc3RJZGVudGl0aWVzEiQud3JpdC5hZG1pbi52MS5MaXN0SWRlbnRpdGllc1JlcXVlc3QaJS53cml0LmFkbWluLnYxLkxpc3RJZGVudGl0aWVzUmVzcG9uc2USVAoLR2V0SWRlbnRpdHkSIS53cml0LmFkbWluLnYxLkdldElkZW50aXR5UmVxdWVzdBoiLndyaXQuYWRtaW4udjEuR2V0SWRlbnRpdHlSZXNwb25zZRJUCgtQdXRJZGVudGl0eRIhLndyaXQuYWRtaW4udjEuUHV0SWRlbnRpdHlSZXF1ZXN0GiIud3JpdC5hZG1pbi52MS5QdXRJZGVudGl0eVJlc3BvbnNlEmYKEVNldElkZW50aXR5U3RhdHVzEicud3JpdC5hZG1pbi52MS5TZXRJZGVudGl0eVN0YXR1c1JlcXVlc3QaKC53cml0LmFkbWluLnYxLlNldElkZW50aXR5U3RhdHVzUmVzcG9uc2Uy5gIKD1Jlc291cmNlU2VydmljZRJCCgVBcHBseRIbLndyaXQuYWRtaW4udjEuQXBwbHlSZXF1ZXN0Ghwud3JpdC5hZG1pbi52MS5BcHBseVJlc3BvbnNlEloKDUxpc3RSZXNvdXJjZXMSIy53cml0LmFkbWluLnYxLkxpc3RSZXNvdXJjZXNSZXF1ZXN0GiQud3JpdC5hZG1pbi52MS5MaXN0UmVzb3VyY2VzUmVzcG9uc2USVAoLR2V0UmVzb3VyY2USIS53cml0LmFkbWluLnYxLkdldFJlc291cmNlUmVxdWVzdBoiLndyaXQuYWRtaW4udjEuR2V0UmVzb3VyY2VSZXNwb25zZRJdCg5EZWxldGVSZXNvdXJjZRIkLndyaXQuYWRtaW4udjEuRGVsZXRlUmVzb3VyY2VSZXF1ZXN0GiUud3JpdC5hZG1pbi52MS5EZWxldGVSZXNvdXJjZVJlc3BvbnNlMnUKDkJhY2tlbmRTZXJ2aWNlEmMKEFBsYW5CYWNrZW5kU2V0dXASJi53cml0LmFkbWluLnYxLlBsYW5CYWNrZW5kU2V0dXBSZXF1ZXN0Gicud3JpdC5hZG1pbi52MS5QbGFuQmFja2VuZFNldHVwUmVzcG9uc2Uy8AIKDlNlc3Npb25TZXJ2aWNlElcKDExpc3RTZXNzaW9ucxIiLndyaXQuYWRtaW4udjEuTGlzdFNlc3Npb25zUmVxdWVzdBojLndyaXQuYWRtaW4udjEuTGlzdFNlc3Npb25zUmVzcG9uc2USUQoKR2V0U2Vzc2lvbhIgLndyaXQuYWRtaW4udjEuR2V0U2Vzc2lvblJlcXVlc3QaIS53cml0LmFkbWluLnYxLkdldFNlc3Npb25SZXNwb25zZRJUCgtLaWxsU2Vzc2lvbhIhLndyaXQuYWRtaW4udjEuS2lsbFNlc3Npb25SZXF1ZXN0GiIud3JpdC5hZG1pbi52MS5LaWxsU2Vzc2lvblJlc3BvbnNlElwKDVJlcGxheVNlc3Npb24SIy53cml0LmFkbWluLnYxLlJlcGxheVNlc3Npb25SZXF1ZXN0GiQud3JpdC5hZG1pbi52MS5SZXBsYXlTZXNzaW9uUmVzcG9uc2UwATKDAgoLTG9ja1NlcnZpY2USUQoKQ3JlYXRlTG9jaxIgLndyaXQuYWRtaW4udjEuQ3JlYXRlTG9ja1JlcXVlc3QaIS53cml0LmFkbWluLnYxLkNyZWF0ZUxvY2tSZXNwb25zZRJOCglMaXN0TG9ja3MSHy53cml0LmFkbWluLnYxLkxpc3RMb2Nrc1JlcXVlc3QaIC53cml0LmFkbWluLnYxLkxpc3RMb2Nrc1Jlc3BvbnNlElEKCkRlbGV0ZUxvY2sSIC53cml0LmFkbWluLnYxLkRlbGV0ZUxvY2tSZXF1ZXN0GiEud3JpdC5hZG1pbi52MS5EZWxldGVMb2NrUmVzcG9uc2UyYwoMQXVkaXRTZXJ2aWNlElMKClRhaWxFdmVudHMSIC53cml0LmFkbWluLnYxLlRhaWxFdmVudHNSZXF1ZXN0GiEud3JpdC5hZG1pbi52MS5UYWlsRXZlbnRzUmVzcG9uc2UwATLNAQoWR2F0ZXdheVJlZ2lzdHJ5U2VydmljZRJaCg1DcmVhdGVHYXRld2F5EiMud3JpdC5hZG1pbi52MS5DcmVhdGVHYXRld2F5UmVxdWVzdBokLndyaXQuYWRtaW4udjEuQ3JlYXRlR2F0ZXdheVJlc3BvbnNlElcKDExpc3RHYXRld2F5cxIiLndyaXQuYWRtaW4udjEuTGlzdEdhdGV3YXlzUmVxdWVzdBojLndyaXQuYWRtaW4udjEuTGlzdEdhdGV3YXlzUmVzcG9uc2Uy5QEKClNzaFNlcnZpY2USaQoSTGlzdFNzaEF1dGhvcml0aWVzEigud3JpdC5hZG1pbi52MS5MaXN0U3NoQXV0aG9yaXRpZXNSZXF1ZXN0Gikud3JpdC5hZG1pbi52MS5MaXN0U3NoQXV0aG9yaXRpZXNSZXNwb25zZRJsChNTaWduSG9zdENlcnRpZmljYXRlEikud3JpdC5hZG1pbi52MS5TaWduSG9zdENlcnRpZmljYXRlUmVxdWVzdBoqLndyaXQuYWRtaW4udjEuU2lnbkhvc3RDZXJ0aWZpY2F0ZVJlc3BvbnNlYgZwcm90bzM", [file_google_protobuf_timestamp, file_writ_audit_v1_audit, file_writ_gateway_v1_recording, file_writ_resource_v1_resource]);
+  fileDesc("Chl3cml0L2FkbWluL3YxL2FkbWluLnByb3RvEg13cml0LmFkbWluLnYxIj8KFkNyZWF0ZUpvaW5Ub2tlblJlcXVlc3QSEwoLdHRsX3NlY29uZHMYASABKA0SEAoIYWdlbnRfaWQYAiABKAkibgoXQ3JlYXRlSm9pblRva2VuUmVzcG9uc2USEwoLam9pbl9zdHJpbmcYASABKAkSDgoGaGFuZGxlGAIgASgJEi4KCmV4cGlyZXNfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIt8CCghJZGVudGl0eRIRCglzcGlmZmVfaWQYASABKAkSDQoFb3duZXIYAiABKAkSDwoHcHVycG9zZRgDIAEoCRITCgtlbnZpcm9ubWVudBgEIAEoCRIMCgRraW5kGAUgASgJEi4KCmV4cGlyZXNfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjMKBmxhYmVscxgHIAMoCzIjLndyaXQuYWRtaW4udjEuSWRlbnRpdHkuTGFiZWxzRW50cnkSDgoGc3RhdHVzGAggASgJEi4KCmNyZWF0ZWRfYXQYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhUKDWp3dF9hdWRpZW5jZXMYCiADKAkSEgoKbWF4X2FnZW50cxgLIAEoDRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIhcKFUxpc3RJZGVudGl0aWVzUmVxdWVzdCJFChZMaXN0SWRlbnRpdGllc1Jlc3BvbnNlEisKCmlkZW50aXRpZXMYASADKAsyFy53cml0LmFkbWluLnYxLklkZW50aXR5IicKEkdldElkZW50aXR5UmVxdWVzdBIRCglzcGlmZmVfaWQYASABKAkiQAoTR2V0SWRlbnRpdHlSZXNwb25zZRIpCghpZGVudGl0eRgBIAEoCzIXLndyaXQuYWRtaW4udjEuSWRlbnRpdHkiPwoSUHV0SWRlbnRpdHlSZXF1ZXN0EikKCGlkZW50aXR5GAEgASgLMhcud3JpdC5hZG1pbi52MS5JZGVudGl0eSJAChNQdXRJZGVudGl0eVJlc3BvbnNlEikKCGlkZW50aXR5GAEgASgLMhcud3JpdC5hZG1pbi52MS5JZGVudGl0eSJNChhTZXRJZGVudGl0eVN0YXR1c1JlcXVlc3QSEQoJc3BpZmZlX2lkGAEgASgJEg4KBnN0YXR1cxgCIAEoCRIOCgZyZWFzb24YAyABKAkiRgoZU2V0SWRlbnRpdHlTdGF0dXNSZXNwb25zZRIpCghpZGVudGl0eRgBIAEoCzIXLndyaXQuYWRtaW4udjEuSWRlbnRpdHkiVwoMQXBwbHlSZXF1ZXN0EicKBWZpbGVzGAEgAygLMhgud3JpdC5hZG1pbi52MS5BcHBseUZpbGUSDwoHZHJ5X3J1bhgCIAEoCBINCgVwcnVuZRgDIAEoCCIqCglBcHBseUZpbGUSDAoEbmFtZRgBIAEoCRIPCgdjb250ZW50GAIgASgJIjcKDUFwcGx5UmVzcG9uc2USJgoHY2hhbmdlcxgBIAMoCzIVLndyaXQuYWRtaW4udjEuQ2hhbmdlIkkKBkNoYW5nZRIMCgRraW5kGAEgASgJEgwKBG5hbWUYAiABKAkSDgoGYWN0aW9uGAMgASgJEhMKC2RpZmZlcmVuY2VzGAQgAygJIiQKFExpc3RSZXNvdXJjZXNSZXF1ZXN0EgwKBGtpbmQYASABKAkiRgoVTGlzdFJlc291cmNlc1Jlc3BvbnNlEi0KCXJlc291cmNlcxgBIAMoCzIaLndyaXQucmVzb3VyY2UudjEuUmVzb3VyY2UiMAoSR2V0UmVzb3VyY2VSZXF1ZXN0EgwKBGtpbmQYASABKAkSDAoEbmFtZRgCIAEoCSJDChNHZXRSZXNvdXJjZVJlc3BvbnNlEiwKCHJlc291cmNlGAEgASgLMhoud3JpdC5yZXNvdXJjZS52MS5SZXNvdXJjZSIzChVEZWxldGVSZXNvdXJjZVJlcXVlc3QSDAoEa2luZBgBIAEoCRIMCgRuYW1lGAIgASgJIhgKFkRlbGV0ZVJlc291cmNlUmVzcG9uc2UiUwoXUGxhbkJhY2tlbmRTZXR1cFJlcXVlc3QSDwoHYmFja2VuZBgBIAEoCRInCgdjYXRhbG9nGAIgASgLMhYud3JpdC5hZG1pbi52MS5DYXRhbG9nInYKB0NhdGFsb2cSFgoOc2VydmVyX3ZlcnNpb24YASABKA0SEAoIZGF0YWJhc2UYAiABKAkSKwoGdGFibGVzGAMgAygLMhsud3JpdC5hZG1pbi52MS5DYXRhbG9nVGFibGUSFAoMbG9naW5fZXhpc3RzGAQgASgIImoKDENhdGFsb2dUYWJsZRIOCgZzY2hlbWEYASABKAkSDAoEbmFtZRgCIAEoCRINCgVvd25lchgDIAEoCRItCgdjb2x1bW5zGAQgAygLMhwud3JpdC5hZG1pbi52MS5DYXRhbG9nQ29sdW1uIisKDUNhdGFsb2dDb2x1bW4SDAoEbmFtZRgBIAEoCRIMCgR0eXBlGAIgASgJIksKGFBsYW5CYWNrZW5kU2V0dXBSZXNwb25zZRILCgNzcWwYASABKAkSEAoIdW5kb19zcWwYAiABKAkSEAoId2FybmluZ3MYAyADKAkitgMKB1Nlc3Npb24SCgoCaWQYASABKAkSEQoJc3BpZmZlX2lkGAIgASgJEhMKC3N2aWRfc2VyaWFsGAMgASgJEg0KBWdyYW50GAQgASgJEg8KB2JhY2tlbmQYBSABKAkSDwoHZ2F0ZXdheRgGIAEoCRIWCg5jbGllbnRfYWRkcmVzcxgHIAEoCRItCglvcGVuZWRfYXQYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCmV4cGlyZXNfYXQYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi0KCWNsb3NlZF9hdBgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFAoMY2xvc2VfcmVhc29uGAsgASgJEhAKCGJ5dGVzX3VwGAwgASgEEhIKCmJ5dGVzX2Rvd24YDSABKAQSDAoEcm93cxgOIAEoBBISCgpzdGF0ZW1lbnRzGA8gASgEEg0KBW93bmVyGBAgASgJEg8KB3B1cnBvc2UYESABKAkSEAoIZW50cnlfaWQYEiABKAkSEAoIYWdlbnRfaWQYEyABKAkiNwoTTGlzdFNlc3Npb25zUmVxdWVzdBIRCglvcGVuX29ubHkYASABKAgSDQoFbGltaXQYAiABKA0iQAoUTGlzdFNlc3Npb25zUmVzcG9uc2USKAoIc2Vzc2lvbnMYASADKAsyFi53cml0LmFkbWluLnYxLlNlc3Npb24iJwoRR2V0U2Vzc2lvblJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCSI9ChJHZXRTZXNzaW9uUmVzcG9uc2USJwoHc2Vzc2lvbhgBIAEoCzIWLndyaXQuYWRtaW4udjEuU2Vzc2lvbiI4ChJLaWxsU2Vzc2lvblJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRIOCgZyZWFzb24YAiABKAkiFQoTS2lsbFNlc3Npb25SZXNwb25zZSIqChRSZXBsYXlTZXNzaW9uUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgJIoQBChVSZXBsYXlTZXNzaW9uUmVzcG9uc2USLwoFZXZlbnQYASABKAsyHi53cml0LmdhdGV3YXkudjEuUmVjb3JkZWRFdmVudEgAEi8KB3ZlcmRpY3QYAiABKAsyHC53cml0LmFkbWluLnYxLlJlcGxheVZlcmRpY3RIAEIJCgdtZXNzYWdlIi4KDVJlcGxheVZlcmRpY3QSDQoFc3RhdGUYASABKAkSDgoGZGV0YWlsGAIgASgJImYKEUNyZWF0ZUxvY2tSZXF1ZXN0EiwKBnRhcmdldBgBIAEoCzIcLndyaXQucmVzb3VyY2UudjEuTG9ja1RhcmdldBIOCgZyZWFzb24YAiABKAkSEwoLdHRsX3NlY29uZHMYAyABKA0iOgoSQ3JlYXRlTG9ja1Jlc3BvbnNlEiQKBGxvY2sYASABKAsyFi53cml0LnJlc291cmNlLnYxLkxvY2siEgoQTGlzdExvY2tzUmVxdWVzdCI6ChFMaXN0TG9ja3NSZXNwb25zZRIlCgVsb2NrcxgBIAMoCzIWLndyaXQucmVzb3VyY2UudjEuTG9jayIhChFEZWxldGVMb2NrUmVxdWVzdBIMCgRuYW1lGAEgASgJIhQKEkRlbGV0ZUxvY2tSZXNwb25zZSJEChFUYWlsRXZlbnRzUmVxdWVzdBIRCglhZnRlcl9zZXEYASABKAQSDgoGZm9sbG93GAIgASgIEgwKBGxhc3QYAyABKA0iPwoSVGFpbEV2ZW50c1Jlc3BvbnNlEikKBWV2ZW50GAEgASgLMhoud3JpdC5hdWRpdC52MS5TZWFsZWRFdmVudCKXAQoHR2F0ZXdheRIRCglzcGlmZmVfaWQYASABKAkSDAoEbmFtZRgCIAEoCRIQCghiYWNrZW5kcxgDIAMoCRINCgVuYW1lcxgEIAMoCRIyCg5sYXN0X2hlYXJ0YmVhdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFgoOcmV2b2NhdGlvbl9zZXEYBiABKAQiawoUQ3JlYXRlR2F0ZXdheVJlcXVlc3QSDAoEbmFtZRgBIAEoCRIQCghiYWNrZW5kcxgCIAMoCRINCgVuYW1lcxgDIAMoCRIRCglwYXJlbnRfaWQYBCABKAkSEQoJc2VsZWN0b3JzGAUgAygJIkAKFUNyZWF0ZUdhdGV3YXlSZXNwb25zZRInCgdnYXRld2F5GAEgASgLMhYud3JpdC5hZG1pbi52MS5HYXRld2F5IhUKE0xpc3RHYXRld2F5c1JlcXVlc3QiQAoUTGlzdEdhdGV3YXlzUmVzcG9uc2USKAoIZ2F0ZXdheXMYASADKAsyFi53cml0LmFkbWluLnYxLkdhdGV3YXkiGwoZTGlzdFNzaEF1dGhvcml0aWVzUmVxdWVzdCJJChpMaXN0U3NoQXV0aG9yaXRpZXNSZXNwb25zZRIMCgR1c2VyGAEgAygMEgwKBGhvc3QYAiADKAwSDwoHZ2F0ZXdheRgDIAMoDCJWChpTaWduSG9zdENlcnRpZmljYXRlUmVxdWVzdBIPCgdiYWNrZW5kGAEgASgJEhIKCnB1YmxpY19rZXkYAiABKAwSEwoLdHRsX3NlY29uZHMYAyABKA0igwIKG1NpZ25Ib3N0Q2VydGlmaWNhdGVSZXNwb25zZRITCgtjZXJ0aWZpY2F0ZRgBIAEoDBIuCgpleHBpcmVzX2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBJOCgpwcmluY2lwYWxzGAMgAygLMjoud3JpdC5hZG1pbi52MS5TaWduSG9zdENlcnRpZmljYXRlUmVzcG9uc2UuUHJpbmNpcGFsc0VudHJ5Gk8KD1ByaW5jaXBhbHNFbnRyeRILCgNrZXkYASABKAkSKwoFdmFsdWUYAiABKAsyHC53cml0LmFkbWluLnYxLlNzaFByaW5jaXBhbHM6AjgBIiMKDVNzaFByaW5jaXBhbHMSEgoKcHJpbmNpcGFscxgBIAMoCSIjCg9HZXRSZWFjaFJlcXVlc3QSEAoIYWdlbnRfaWQYASABKAkiQgoQR2V0UmVhY2hSZXNwb25zZRIuCgdlbnRyaWVzGAEgAygLMh0ud3JpdC5hZG1pbi52MS5SZWFjaGFibGVFbnRyeSJWCg5SZWFjaGFibGVFbnRyeRIQCghlbnRyeV9pZBgBIAEoCRIRCglzcGlmZmVfaWQYAiABKAkSDwoHdGhyb3VnaBgDIAMoCRIOCgZncmFudHMYBCADKAkiuAIKCVJlZ2lzdHJhchIRCglzcGlmZmVfaWQYASABKAkSEgoKc3BpZmZlX2lkcxgCIAMoCRIPCgdwYXJlbnRzGAMgAygJEhEKCXNlbGVjdG9ycxgEIAMoCRIRCglkbnNfbmFtZXMYBSADKAkSFgoOZmVkZXJhdGVzX3dpdGgYBiADKAkSDAoEaGludBgHIAEoCBIhChltYXhfeDUwOV9zdmlkX3R0bF9zZWNvbmRzGAggASgNEiAKGG1heF9qd3Rfc3ZpZF90dGxfc2Vjb25kcxgJIAEoDRIyCghkZWZhdWx0cxgKIAEoCzIgLndyaXQuYWRtaW4udjEuUmVnaXN0cmFyRGVmYXVsdHMSLgoKY3JlYXRlZF9hdBgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAicgoRUmVnaXN0cmFyRGVmYXVsdHMSDQoFb3duZXIYASABKAkSDwoHcHVycG9zZRgCIAEoCRITCgtlbnZpcm9ubWVudBgDIAEoCRIMCgRraW5kGAQgASgJEhoKEmV4cGlyZXNfaW5fc2Vjb25kcxgFIAEoDSJCChNQdXRSZWdpc3RyYXJSZXF1ZXN0EisKCXJlZ2lzdHJhchgBIAEoCzIYLndyaXQuYWRtaW4udjEuUmVnaXN0cmFyIkMKFFB1dFJlZ2lzdHJhclJlc3BvbnNlEisKCXJlZ2lzdHJhchgBIAEoCzIYLndyaXQuYWRtaW4udjEuUmVnaXN0cmFyIhcKFUxpc3RSZWdpc3RyYXJzUmVxdWVzdCJGChZMaXN0UmVnaXN0cmFyc1Jlc3BvbnNlEiwKCnJlZ2lzdHJhcnMYASADKAsyGC53cml0LmFkbWluLnYxLlJlZ2lzdHJhciIrChZEZWxldGVSZWdpc3RyYXJSZXF1ZXN0EhEKCXNwaWZmZV9pZBgBIAEoCSIZChdEZWxldGVSZWdpc3RyYXJSZXNwb25zZSLSAQoQU2lnbmluZ0F1dGhvcml0eRIKCgJpZBgBIAEoCRIMCgRraW5kGAIgASgJEg0KBXN0YXRlGAMgASgJEg8KB3RhaW50ZWQYBCABKAgSLgoKbm90X2JlZm9yZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLQoJbm90X2FmdGVyGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIQCghrZXlfdHlwZRgHIAEoCRITCgt1cHN0cmVhbV9pZBgIIAEoCSIYChZMaXN0QXV0aG9yaXRpZXNSZXF1ZXN0Ik8KF0xpc3RBdXRob3JpdGllc1Jlc3BvbnNlEjQKC2F1dGhvcml0aWVzGAEgAygLMh8ud3JpdC5hZG1pbi52MS5TaWduaW5nQXV0aG9yaXR5IioKGlByZXBhcmVTc2hBdXRob3JpdHlSZXF1ZXN0EgwKBGtpbmQYASABKAkiUQobUHJlcGFyZVNzaEF1dGhvcml0eVJlc3BvbnNlEjIKCWF1dGhvcml0eRgBIAEoCzIfLndyaXQuYWRtaW4udjEuU2lnbmluZ0F1dGhvcml0eSIpChtBY3RpdmF0ZVNzaEF1dGhvcml0eVJlcXVlc3QSCgoCaWQYASABKAkiUgocQWN0aXZhdGVTc2hBdXRob3JpdHlSZXNwb25zZRIyCglhdXRob3JpdHkYASABKAsyHy53cml0LmFkbWluLnYxLlNpZ25pbmdBdXRob3JpdHkiJwoZUmV2b2tlU3NoQXV0aG9yaXR5UmVxdWVzdBIKCgJpZBgBIAEoCSJQChpSZXZva2VTc2hBdXRob3JpdHlSZXNwb25zZRIyCglhdXRob3JpdHkYASABKAsyHy53cml0LmFkbWluLnYxLlNpZ25pbmdBdXRob3JpdHkiDwoNQmFja3VwUmVxdWVzdCIfCg5CYWNrdXBSZXNwb25zZRINCgVjaHVuaxgBIAEoDCIfCg1VbmxvY2tSZXF1ZXN0Eg4KBnJlYXNvbhgBIAEoCSIQCg5VbmxvY2tSZXNwb25zZSIZChdMaW1pdEFkbWluU29ja2V0UmVxdWVzdCIaChhMaW1pdEFkbWluU29ja2V0UmVzcG9uc2UydAoQSm9pblRva2VuU2VydmljZRJgCg9DcmVhdGVKb2luVG9rZW4SJS53cml0LmFkbWluLnYxLkNyZWF0ZUpvaW5Ub2tlblJlcXVlc3QaJi53cml0LmFkbWluLnYxLkNyZWF0ZUpvaW5Ub2tlblJlc3BvbnNlMoQDCg9JZGVudGl0eVNlcnZpY2USXQoOTGlzdElkZW50aXRpZXMSJC53cml0LmFkbWluLnYxLkxpc3RJZGVudGl0aWVzUmVxdWVzdBolLndyaXQuYWRtaW4udjEuTGlzdElkZW50aXRpZXNSZXNwb25zZRJUCgtHZXRJZGVudGl0eRIhLndyaXQuYWRtaW4udjEuR2V0SWRlbnRpdHlSZXF1ZXN0GiIud3JpdC5hZG1pbi52MS5HZXRJZGVudGl0eVJlc3BvbnNlElQKC1B1dElkZW50aXR5EiEud3JpdC5hZG1pbi52MS5QdXRJZGVudGl0eVJlcXVlc3QaIi53cml0LmFkbWluLnYxLlB1dElkZW50aXR5UmVzcG9uc2USZgoRU2V0SWRlbnRpdHlTdGF0dXMSJy53cml0LmFkbWluLnYxLlNldElkZW50aXR5U3RhdHVzUmVxdWVzdBooLndyaXQuYWRtaW4udjEuU2V0SWRlbnRpdHlTdGF0dXNSZXNwb25zZTLmAgoPUmVzb3VyY2VTZXJ2aWNlEkIKBUFwcGx5Ehsud3JpdC5hZG1pbi52MS5BcHBseVJlcXVlc3QaHC53cml0LmFkbWluLnYxLkFwcGx5UmVzcG9uc2USWgoNTGlzdFJlc291cmNlcxIjLndyaXQuYWRtaW4udjEuTGlzdFJlc291cmNlc1JlcXVlc3QaJC53cml0LmFkbWluLnYxLkxpc3RSZXNvdXJjZXNSZXNwb25zZRJUCgtHZXRSZXNvdXJjZRIhLndyaXQuYWRtaW4udjEuR2V0UmVzb3VyY2VSZXF1ZXN0GiIud3JpdC5hZG1pbi52MS5HZXRSZXNvdXJjZVJlc3BvbnNlEl0KDkRlbGV0ZVJlc291cmNlEiQud3JpdC5hZG1pbi52MS5EZWxldGVSZXNvdXJjZVJlcXVlc3QaJS53cml0LmFkbWluLnYxLkRlbGV0ZVJlc291cmNlUmVzcG9uc2UydQoOQmFja2VuZFNlcnZpY2USYwoQUGxhbkJhY2tlbmRTZXR1cBImLndyaXQuYWRtaW4udjEuUGxhbkJhY2tlbmRTZXR1cFJlcXVlc3QaJy53cml0LmFkbWluLnYxLlBsYW5CYWNrZW5kU2V0dXBSZXNwb25zZTLwAgoOU2Vzc2lvblNlcnZpY2USVwoMTGlzdFNlc3Npb25zEiIud3JpdC5hZG1pbi52MS5MaXN0U2Vzc2lvbnNSZXF1ZXN0GiMud3JpdC5hZG1pbi52MS5MaXN0U2Vzc2lvbnNSZXNwb25zZRJRCgpHZXRTZXNzaW9uEiAud3JpdC5hZG1pbi52MS5HZXRTZXNzaW9uUmVxdWVzdBohLndyaXQuYWRtaW4udjEuR2V0U2Vzc2lvblJlc3BvbnNlElQKC0tpbGxTZXNzaW9uEiEud3JpdC5hZG1pbi52MS5LaWxsU2Vzc2lvblJlcXVlc3QaIi53cml0LmFkbWluLnYxLktpbGxTZXNzaW9uUmVzcG9uc2USXAoNUmVwbGF5U2Vzc2lvbhIjLndyaXQuYWRtaW4udjEuUmVwbGF5U2Vzc2lvblJlcXVlc3QaJC53cml0LmFkbWluLnYxLlJlcGxheVNlc3Npb25SZXNwb25zZTABMoMCCgtMb2NrU2VydmljZRJRCgpDcmVhdGVMb2NrEiAud3JpdC5hZG1pbi52MS5DcmVhdGVMb2NrUmVxdWVzdBohLndyaXQuYWRtaW4udjEuQ3JlYXRlTG9ja1Jlc3BvbnNlEk4KCUxpc3RMb2NrcxIfLndyaXQuYWRtaW4udjEuTGlzdExvY2tzUmVxdWVzdBogLndyaXQuYWRtaW4udjEuTGlzdExvY2tzUmVzcG9uc2USUQoKRGVsZXRlTG9jaxIgLndyaXQuYWRtaW4udjEuRGVsZXRlTG9ja1JlcXVlc3QaIS53cml0LmFkbWluLnYxLkRlbGV0ZUxvY2tSZXNwb25zZTJjCgxBdWRpdFNlcnZpY2USUwoKVGFpbEV2ZW50cxIgLndyaXQuYWRtaW4udjEuVGFpbEV2ZW50c1JlcXVlc3QaIS53cml0LmFkbWluLnYxLlRhaWxFdmVudHNSZXNwb25zZTABMs0BChZHYXRld2F5UmVnaXN0cnlTZXJ2aWNlEloKDUNyZWF0ZUdhdGV3YXkSIy53cml0LmFkbWluLnYxLkNyZWF0ZUdhdGV3YXlSZXF1ZXN0GiQud3JpdC5hZG1pbi52MS5DcmVhdGVHYXRld2F5UmVzcG9uc2USVwoMTGlzdEdhdGV3YXlzEiIud3JpdC5hZG1pbi52MS5MaXN0R2F0ZXdheXNSZXF1ZXN0GiMud3JpdC5hZG1pbi52MS5MaXN0R2F0ZXdheXNSZXNwb25zZTLlAQoKU3NoU2VydmljZRJpChJMaXN0U3NoQXV0aG9yaXRpZXMSKC53cml0LmFkbWluLnYxLkxpc3RTc2hBdXRob3JpdGllc1JlcXVlc3QaKS53cml0LmFkbWluLnYxLkxpc3RTc2hBdXRob3JpdGllc1Jlc3BvbnNlEmwKE1NpZ25Ib3N0Q2VydGlmaWNhdGUSKS53cml0LmFkbWluLnYxLlNpZ25Ib3N0Q2VydGlmaWNhdGVSZXF1ZXN0Gioud3JpdC5hZG1pbi52MS5TaWduSG9zdENlcnRpZmljYXRlUmVzcG9uc2UyYwoUQWdlbnRSZWdpc3RyeVNlcnZpY2USSwoIR2V0UmVhY2gSHi53cml0LmFkbWluLnYxLkdldFJlYWNoUmVxdWVzdBofLndyaXQuYWRtaW4udjEuR2V0UmVhY2hSZXNwb25zZTKsAgoQUmVnaXN0cmFyU2VydmljZRJXCgxQdXRSZWdpc3RyYXISIi53cml0LmFkbWluLnYxLlB1dFJlZ2lzdHJhclJlcXVlc3QaIy53cml0LmFkbWluLnYxLlB1dFJlZ2lzdHJhclJlc3BvbnNlEl0KDkxpc3RSZWdpc3RyYXJzEiQud3JpdC5hZG1pbi52MS5MaXN0UmVnaXN0cmFyc1JlcXVlc3QaJS53cml0LmFkbWluLnYxLkxpc3RSZWdpc3RyYXJzUmVzcG9uc2USYAoPRGVsZXRlUmVnaXN0cmFyEiUud3JpdC5hZG1pbi52MS5EZWxldGVSZWdpc3RyYXJSZXF1ZXN0GiYud3JpdC5hZG1pbi52MS5EZWxldGVSZWdpc3RyYXJSZXNwb25zZTK+AwoQQXV0aG9yaXR5U2VydmljZRJgCg9MaXN0QXV0aG9yaXRpZXMSJS53cml0LmFkbWluLnYxLkxpc3RBdXRob3JpdGllc1JlcXVlc3QaJi53cml0LmFkbWluLnYxLkxpc3RBdXRob3JpdGllc1Jlc3BvbnNlEmwKE1ByZXBhcmVTc2hBdXRob3JpdHkSKS53cml0LmFkbWluLnYxLlByZXBhcmVTc2hBdXRob3JpdHlSZXF1ZXN0Gioud3JpdC5hZG1pbi52MS5QcmVwYXJlU3NoQXV0aG9yaXR5UmVzcG9uc2USbwoUQWN0aXZhdGVTc2hBdXRob3JpdHkSKi53cml0LmFkbWluLnYxLkFjdGl2YXRlU3NoQXV0aG9yaXR5UmVxdWVzdBorLndyaXQuYWRtaW4udjEuQWN0aXZhdGVTc2hBdXRob3JpdHlSZXNwb25zZRJpChJSZXZva2VTc2hBdXRob3JpdHkSKC53cml0LmFkbWluLnYxLlJldm9rZVNzaEF1dGhvcml0eVJlcXVlc3QaKS53cml0LmFkbWluLnYxLlJldm9rZVNzaEF1dGhvcml0eVJlc3BvbnNlMoQCCg1TZXJ2ZXJTZXJ2aWNlEkcKBkJhY2t1cBIcLndyaXQuYWRtaW4udjEuQmFja3VwUmVxdWVzdBodLndyaXQuYWRtaW4udjEuQmFja3VwUmVzcG9uc2UwARJFCgZVbmxvY2sSHC53cml0LmFkbWluLnYxLlVubG9ja1JlcXVlc3QaHS53cml0LmFkbWluLnYxLlVubG9ja1Jlc3BvbnNlEmMKEExpbWl0QWRtaW5Tb2NrZXQSJi53cml0LmFkbWluLnYxLkxpbWl0QWRtaW5Tb2NrZXRSZXF1ZXN0Gicud3JpdC5hZG1pbi52MS5MaW1pdEFkbWluU29ja2V0UmVzcG9uc2ViBnByb3RvMw", [file_google_protobuf_timestamp, file_writ_audit_v1_audit, file_writ_gateway_v1_recording, file_writ_resource_v1_resource]);
 
 /**
  * @generated from message writ.admin.v1.CreateJoinTokenRequest
@@ -127,6 +127,20 @@ export type Identity = Message<"writ.admin.v1.Identity"> & {
    * @generated from field: google.protobuf.Timestamp created_at = 9;
    */
   createdAt?: Timestamp | undefined;
+
+  /**
+   * Audiences its JWT-SVIDs may name; empty is any.
+   *
+   * @generated from field: repeated string jwt_audiences = 10;
+   */
+  jwtAudiences: string[];
+
+  /**
+   * How many agents may hold SVIDs of it at a time; 0 is any number.
+   *
+   * @generated from field: uint32 max_agents = 11;
+   */
+  maxAgents: number;
 };
 
 /**
@@ -1348,6 +1362,568 @@ export const SshPrincipalsSchema: GenMessage<SshPrincipals> = /*@__PURE__*/
   messageDesc(file_writ_admin_v1_admin, 53);
 
 /**
+ * @generated from message writ.admin.v1.GetReachRequest
+ */
+export type GetReachRequest = Message<"writ.admin.v1.GetReachRequest"> & {
+  /**
+   * @generated from field: string agent_id = 1;
+   */
+  agentId: string;
+};
+
+/**
+ * Describes the message writ.admin.v1.GetReachRequest.
+ * Use `create(GetReachRequestSchema)` to create a new message.
+ */
+export const GetReachRequestSchema: GenMessage<GetReachRequest> = /*@__PURE__*/
+  messageDesc(file_writ_admin_v1_admin, 54);
+
+/**
+ * @generated from message writ.admin.v1.GetReachResponse
+ */
+export type GetReachResponse = Message<"writ.admin.v1.GetReachResponse"> & {
+  /**
+   * @generated from field: repeated writ.admin.v1.ReachableEntry entries = 1;
+   */
+  entries: ReachableEntry[];
+};
+
+/**
+ * Describes the message writ.admin.v1.GetReachResponse.
+ * Use `create(GetReachResponseSchema)` to create a new message.
+ */
+export const GetReachResponseSchema: GenMessage<GetReachResponse> = /*@__PURE__*/
+  messageDesc(file_writ_admin_v1_admin, 55);
+
+/**
+ * @generated from message writ.admin.v1.ReachableEntry
+ */
+export type ReachableEntry = Message<"writ.admin.v1.ReachableEntry"> & {
+  /**
+   * @generated from field: string entry_id = 1;
+   */
+  entryId: string;
+
+  /**
+   * @generated from field: string spiffe_id = 2;
+   */
+  spiffeId: string;
+
+  /**
+   * From the agent down to the entry's parent.
+   *
+   * @generated from field: repeated string through = 3;
+   */
+  through: string[];
+
+  /**
+   * Grants that this SPIFFE ID holds.
+   *
+   * @generated from field: repeated string grants = 4;
+   */
+  grants: string[];
+};
+
+/**
+ * Describes the message writ.admin.v1.ReachableEntry.
+ * Use `create(ReachableEntrySchema)` to create a new message.
+ */
+export const ReachableEntrySchema: GenMessage<ReachableEntry> = /*@__PURE__*/
+  messageDesc(file_writ_admin_v1_admin, 56);
+
+/**
+ * @generated from message writ.admin.v1.Registrar
+ */
+export type Registrar = Message<"writ.admin.v1.Registrar"> & {
+  /**
+   * Of the registrar's own SVID.
+   *
+   * @generated from field: string spiffe_id = 1;
+   */
+  spiffeId: string;
+
+  /**
+   * An ID, or a prefix of whole segments that ends in `/*`.
+   *
+   * @generated from field: repeated string spiffe_ids = 2;
+   */
+  spiffeIds: string[];
+
+  /**
+   * @generated from field: repeated string parents = 3;
+   */
+  parents: string[];
+
+  /**
+   * Every entry has at least one selector of each of these types, and of no other; `type` or `type:value`.
+   *
+   * @generated from field: repeated string selectors = 4;
+   */
+  selectors: string[];
+
+  /**
+   * Exact names, or `*.` and a domain.
+   *
+   * @generated from field: repeated string dns_names = 5;
+   */
+  dnsNames: string[];
+
+  /**
+   * Names of trust domains.
+   *
+   * @generated from field: repeated string federates_with = 6;
+   */
+  federatesWith: string[];
+
+  /**
+   * Whether its entries may carry a hint.
+   *
+   * @generated from field: bool hint = 7;
+   */
+  hint: boolean;
+
+  /**
+   * Upper bounds of an entry's TTLs; 0 is the server's default.
+   *
+   * @generated from field: uint32 max_x509_svid_ttl_seconds = 8;
+   */
+  maxX509SvidTtlSeconds: number;
+
+  /**
+   * @generated from field: uint32 max_jwt_svid_ttl_seconds = 9;
+   */
+  maxJwtSvidTtlSeconds: number;
+
+  /**
+   * What the record of a new SPIFFE ID says.
+   *
+   * @generated from field: writ.admin.v1.RegistrarDefaults defaults = 10;
+   */
+  defaults?: RegistrarDefaults | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp created_at = 11;
+   */
+  createdAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message writ.admin.v1.Registrar.
+ * Use `create(RegistrarSchema)` to create a new message.
+ */
+export const RegistrarSchema: GenMessage<Registrar> = /*@__PURE__*/
+  messageDesc(file_writ_admin_v1_admin, 57);
+
+/**
+ * @generated from message writ.admin.v1.RegistrarDefaults
+ */
+export type RegistrarDefaults = Message<"writ.admin.v1.RegistrarDefaults"> & {
+  /**
+   * @generated from field: string owner = 1;
+   */
+  owner: string;
+
+  /**
+   * @generated from field: string purpose = 2;
+   */
+  purpose: string;
+
+  /**
+   * @generated from field: string environment = 3;
+   */
+  environment: string;
+
+  /**
+   * @generated from field: string kind = 4;
+   */
+  kind: string;
+
+  /**
+   * @generated from field: uint32 expires_in_seconds = 5;
+   */
+  expiresInSeconds: number;
+};
+
+/**
+ * Describes the message writ.admin.v1.RegistrarDefaults.
+ * Use `create(RegistrarDefaultsSchema)` to create a new message.
+ */
+export const RegistrarDefaultsSchema: GenMessage<RegistrarDefaults> = /*@__PURE__*/
+  messageDesc(file_writ_admin_v1_admin, 58);
+
+/**
+ * @generated from message writ.admin.v1.PutRegistrarRequest
+ */
+export type PutRegistrarRequest = Message<"writ.admin.v1.PutRegistrarRequest"> & {
+  /**
+   * @generated from field: writ.admin.v1.Registrar registrar = 1;
+   */
+  registrar?: Registrar | undefined;
+};
+
+/**
+ * Describes the message writ.admin.v1.PutRegistrarRequest.
+ * Use `create(PutRegistrarRequestSchema)` to create a new message.
+ */
+export const PutRegistrarRequestSchema: GenMessage<PutRegistrarRequest> = /*@__PURE__*/
+  messageDesc(file_writ_admin_v1_admin, 59);
+
+/**
+ * @generated from message writ.admin.v1.PutRegistrarResponse
+ */
+export type PutRegistrarResponse = Message<"writ.admin.v1.PutRegistrarResponse"> & {
+  /**
+   * @generated from field: writ.admin.v1.Registrar registrar = 1;
+   */
+  registrar?: Registrar | undefined;
+};
+
+/**
+ * Describes the message writ.admin.v1.PutRegistrarResponse.
+ * Use `create(PutRegistrarResponseSchema)` to create a new message.
+ */
+export const PutRegistrarResponseSchema: GenMessage<PutRegistrarResponse> = /*@__PURE__*/
+  messageDesc(file_writ_admin_v1_admin, 60);
+
+/**
+ * @generated from message writ.admin.v1.ListRegistrarsRequest
+ */
+export type ListRegistrarsRequest = Message<"writ.admin.v1.ListRegistrarsRequest"> & {
+};
+
+/**
+ * Describes the message writ.admin.v1.ListRegistrarsRequest.
+ * Use `create(ListRegistrarsRequestSchema)` to create a new message.
+ */
+export const ListRegistrarsRequestSchema: GenMessage<ListRegistrarsRequest> = /*@__PURE__*/
+  messageDesc(file_writ_admin_v1_admin, 61);
+
+/**
+ * @generated from message writ.admin.v1.ListRegistrarsResponse
+ */
+export type ListRegistrarsResponse = Message<"writ.admin.v1.ListRegistrarsResponse"> & {
+  /**
+   * @generated from field: repeated writ.admin.v1.Registrar registrars = 1;
+   */
+  registrars: Registrar[];
+};
+
+/**
+ * Describes the message writ.admin.v1.ListRegistrarsResponse.
+ * Use `create(ListRegistrarsResponseSchema)` to create a new message.
+ */
+export const ListRegistrarsResponseSchema: GenMessage<ListRegistrarsResponse> = /*@__PURE__*/
+  messageDesc(file_writ_admin_v1_admin, 62);
+
+/**
+ * @generated from message writ.admin.v1.DeleteRegistrarRequest
+ */
+export type DeleteRegistrarRequest = Message<"writ.admin.v1.DeleteRegistrarRequest"> & {
+  /**
+   * @generated from field: string spiffe_id = 1;
+   */
+  spiffeId: string;
+};
+
+/**
+ * Describes the message writ.admin.v1.DeleteRegistrarRequest.
+ * Use `create(DeleteRegistrarRequestSchema)` to create a new message.
+ */
+export const DeleteRegistrarRequestSchema: GenMessage<DeleteRegistrarRequest> = /*@__PURE__*/
+  messageDesc(file_writ_admin_v1_admin, 63);
+
+/**
+ * @generated from message writ.admin.v1.DeleteRegistrarResponse
+ */
+export type DeleteRegistrarResponse = Message<"writ.admin.v1.DeleteRegistrarResponse"> & {
+};
+
+/**
+ * Describes the message writ.admin.v1.DeleteRegistrarResponse.
+ * Use `create(DeleteRegistrarResponseSchema)` to create a new message.
+ */
+export const DeleteRegistrarResponseSchema: GenMessage<DeleteRegistrarResponse> = /*@__PURE__*/
+  messageDesc(file_writ_admin_v1_admin, 64);
+
+/**
+ * @generated from message writ.admin.v1.SigningAuthority
+ */
+export type SigningAuthority = Message<"writ.admin.v1.SigningAuthority"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * x509, jwt, ssh-user, ssh-host, ssh-gateway.
+   *
+   * @generated from field: string kind = 2;
+   */
+  kind: string;
+
+  /**
+   * prepared, active, old.
+   *
+   * @generated from field: string state = 3;
+   */
+  state: string;
+
+  /**
+   * @generated from field: bool tainted = 4;
+   */
+  tainted: boolean;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp not_before = 5;
+   */
+  notBefore?: Timestamp | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp not_after = 6;
+   */
+  notAfter?: Timestamp | undefined;
+
+  /**
+   * @generated from field: string key_type = 7;
+   */
+  keyType: string;
+
+  /**
+   * Set where an upstream authority signed it.
+   *
+   * @generated from field: string upstream_id = 8;
+   */
+  upstreamId: string;
+};
+
+/**
+ * Describes the message writ.admin.v1.SigningAuthority.
+ * Use `create(SigningAuthoritySchema)` to create a new message.
+ */
+export const SigningAuthoritySchema: GenMessage<SigningAuthority> = /*@__PURE__*/
+  messageDesc(file_writ_admin_v1_admin, 65);
+
+/**
+ * @generated from message writ.admin.v1.ListAuthoritiesRequest
+ */
+export type ListAuthoritiesRequest = Message<"writ.admin.v1.ListAuthoritiesRequest"> & {
+};
+
+/**
+ * Describes the message writ.admin.v1.ListAuthoritiesRequest.
+ * Use `create(ListAuthoritiesRequestSchema)` to create a new message.
+ */
+export const ListAuthoritiesRequestSchema: GenMessage<ListAuthoritiesRequest> = /*@__PURE__*/
+  messageDesc(file_writ_admin_v1_admin, 66);
+
+/**
+ * @generated from message writ.admin.v1.ListAuthoritiesResponse
+ */
+export type ListAuthoritiesResponse = Message<"writ.admin.v1.ListAuthoritiesResponse"> & {
+  /**
+   * @generated from field: repeated writ.admin.v1.SigningAuthority authorities = 1;
+   */
+  authorities: SigningAuthority[];
+};
+
+/**
+ * Describes the message writ.admin.v1.ListAuthoritiesResponse.
+ * Use `create(ListAuthoritiesResponseSchema)` to create a new message.
+ */
+export const ListAuthoritiesResponseSchema: GenMessage<ListAuthoritiesResponse> = /*@__PURE__*/
+  messageDesc(file_writ_admin_v1_admin, 67);
+
+/**
+ * @generated from message writ.admin.v1.PrepareSshAuthorityRequest
+ */
+export type PrepareSshAuthorityRequest = Message<"writ.admin.v1.PrepareSshAuthorityRequest"> & {
+  /**
+   * @generated from field: string kind = 1;
+   */
+  kind: string;
+};
+
+/**
+ * Describes the message writ.admin.v1.PrepareSshAuthorityRequest.
+ * Use `create(PrepareSshAuthorityRequestSchema)` to create a new message.
+ */
+export const PrepareSshAuthorityRequestSchema: GenMessage<PrepareSshAuthorityRequest> = /*@__PURE__*/
+  messageDesc(file_writ_admin_v1_admin, 68);
+
+/**
+ * @generated from message writ.admin.v1.PrepareSshAuthorityResponse
+ */
+export type PrepareSshAuthorityResponse = Message<"writ.admin.v1.PrepareSshAuthorityResponse"> & {
+  /**
+   * @generated from field: writ.admin.v1.SigningAuthority authority = 1;
+   */
+  authority?: SigningAuthority | undefined;
+};
+
+/**
+ * Describes the message writ.admin.v1.PrepareSshAuthorityResponse.
+ * Use `create(PrepareSshAuthorityResponseSchema)` to create a new message.
+ */
+export const PrepareSshAuthorityResponseSchema: GenMessage<PrepareSshAuthorityResponse> = /*@__PURE__*/
+  messageDesc(file_writ_admin_v1_admin, 69);
+
+/**
+ * @generated from message writ.admin.v1.ActivateSshAuthorityRequest
+ */
+export type ActivateSshAuthorityRequest = Message<"writ.admin.v1.ActivateSshAuthorityRequest"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+};
+
+/**
+ * Describes the message writ.admin.v1.ActivateSshAuthorityRequest.
+ * Use `create(ActivateSshAuthorityRequestSchema)` to create a new message.
+ */
+export const ActivateSshAuthorityRequestSchema: GenMessage<ActivateSshAuthorityRequest> = /*@__PURE__*/
+  messageDesc(file_writ_admin_v1_admin, 70);
+
+/**
+ * @generated from message writ.admin.v1.ActivateSshAuthorityResponse
+ */
+export type ActivateSshAuthorityResponse = Message<"writ.admin.v1.ActivateSshAuthorityResponse"> & {
+  /**
+   * @generated from field: writ.admin.v1.SigningAuthority authority = 1;
+   */
+  authority?: SigningAuthority | undefined;
+};
+
+/**
+ * Describes the message writ.admin.v1.ActivateSshAuthorityResponse.
+ * Use `create(ActivateSshAuthorityResponseSchema)` to create a new message.
+ */
+export const ActivateSshAuthorityResponseSchema: GenMessage<ActivateSshAuthorityResponse> = /*@__PURE__*/
+  messageDesc(file_writ_admin_v1_admin, 71);
+
+/**
+ * @generated from message writ.admin.v1.RevokeSshAuthorityRequest
+ */
+export type RevokeSshAuthorityRequest = Message<"writ.admin.v1.RevokeSshAuthorityRequest"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+};
+
+/**
+ * Describes the message writ.admin.v1.RevokeSshAuthorityRequest.
+ * Use `create(RevokeSshAuthorityRequestSchema)` to create a new message.
+ */
+export const RevokeSshAuthorityRequestSchema: GenMessage<RevokeSshAuthorityRequest> = /*@__PURE__*/
+  messageDesc(file_writ_admin_v1_admin, 72);
+
+/**
+ * @generated from message writ.admin.v1.RevokeSshAuthorityResponse
+ */
+export type RevokeSshAuthorityResponse = Message<"writ.admin.v1.RevokeSshAuthorityResponse"> & {
+  /**
+   * @generated from field: writ.admin.v1.SigningAuthority authority = 1;
+   */
+  authority?: SigningAuthority | undefined;
+};
+
+/**
+ * Describes the message writ.admin.v1.RevokeSshAuthorityResponse.
+ * Use `create(RevokeSshAuthorityResponseSchema)` to create a new message.
+ */
+export const RevokeSshAuthorityResponseSchema: GenMessage<RevokeSshAuthorityResponse> = /*@__PURE__*/
+  messageDesc(file_writ_admin_v1_admin, 73);
+
+/**
+ * @generated from message writ.admin.v1.BackupRequest
+ */
+export type BackupRequest = Message<"writ.admin.v1.BackupRequest"> & {
+};
+
+/**
+ * Describes the message writ.admin.v1.BackupRequest.
+ * Use `create(BackupRequestSchema)` to create a new message.
+ */
+export const BackupRequestSchema: GenMessage<BackupRequest> = /*@__PURE__*/
+  messageDesc(file_writ_admin_v1_admin, 74);
+
+/**
+ * @generated from message writ.admin.v1.BackupResponse
+ */
+export type BackupResponse = Message<"writ.admin.v1.BackupResponse"> & {
+  /**
+   * The next part of the file.
+   *
+   * @generated from field: bytes chunk = 1;
+   */
+  chunk: Uint8Array;
+};
+
+/**
+ * Describes the message writ.admin.v1.BackupResponse.
+ * Use `create(BackupResponseSchema)` to create a new message.
+ */
+export const BackupResponseSchema: GenMessage<BackupResponse> = /*@__PURE__*/
+  messageDesc(file_writ_admin_v1_admin, 75);
+
+/**
+ * @generated from message writ.admin.v1.UnlockRequest
+ */
+export type UnlockRequest = Message<"writ.admin.v1.UnlockRequest"> & {
+  /**
+   * @generated from field: string reason = 1;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message writ.admin.v1.UnlockRequest.
+ * Use `create(UnlockRequestSchema)` to create a new message.
+ */
+export const UnlockRequestSchema: GenMessage<UnlockRequest> = /*@__PURE__*/
+  messageDesc(file_writ_admin_v1_admin, 76);
+
+/**
+ * @generated from message writ.admin.v1.UnlockResponse
+ */
+export type UnlockResponse = Message<"writ.admin.v1.UnlockResponse"> & {
+};
+
+/**
+ * Describes the message writ.admin.v1.UnlockResponse.
+ * Use `create(UnlockResponseSchema)` to create a new message.
+ */
+export const UnlockResponseSchema: GenMessage<UnlockResponse> = /*@__PURE__*/
+  messageDesc(file_writ_admin_v1_admin, 77);
+
+/**
+ * @generated from message writ.admin.v1.LimitAdminSocketRequest
+ */
+export type LimitAdminSocketRequest = Message<"writ.admin.v1.LimitAdminSocketRequest"> & {
+};
+
+/**
+ * Describes the message writ.admin.v1.LimitAdminSocketRequest.
+ * Use `create(LimitAdminSocketRequestSchema)` to create a new message.
+ */
+export const LimitAdminSocketRequestSchema: GenMessage<LimitAdminSocketRequest> = /*@__PURE__*/
+  messageDesc(file_writ_admin_v1_admin, 78);
+
+/**
+ * @generated from message writ.admin.v1.LimitAdminSocketResponse
+ */
+export type LimitAdminSocketResponse = Message<"writ.admin.v1.LimitAdminSocketResponse"> & {
+};
+
+/**
+ * Describes the message writ.admin.v1.LimitAdminSocketResponse.
+ * Use `create(LimitAdminSocketResponseSchema)` to create a new message.
+ */
+export const LimitAdminSocketResponseSchema: GenMessage<LimitAdminSocketResponse> = /*@__PURE__*/
+  messageDesc(file_writ_admin_v1_admin, 79);
+
+/**
  * Mints secrets that admit one agent each. Callers of this file's services: the admin socket.
  *
  * @generated from service writ.admin.v1.JoinTokenService
@@ -1611,4 +2187,140 @@ export const SshService: GenService<{
   },
 }> = /*@__PURE__*/
   serviceDesc(file_writ_admin_v1_admin, 8);
+
+/**
+ * Nodes beyond SPIRE's Agent API.
+ *
+ * @generated from service writ.admin.v1.AgentRegistryService
+ */
+export const AgentRegistryService: GenService<{
+  /**
+   * Every entry that the agent could be served now (threats S12).
+   *
+   * @generated from rpc writ.admin.v1.AgentRegistryService.GetReach
+   */
+  getReach: {
+    methodKind: "unary";
+    input: typeof GetReachRequestSchema;
+    output: typeof GetReachResponseSchema;
+  },
+}> = /*@__PURE__*/
+  serviceDesc(file_writ_admin_v1_admin, 9);
+
+/**
+ * Who may register entries over mTLS, and within which bounds (threats S15).
+ *
+ * @generated from service writ.admin.v1.RegistrarService
+ */
+export const RegistrarService: GenService<{
+  /**
+   * @generated from rpc writ.admin.v1.RegistrarService.PutRegistrar
+   */
+  putRegistrar: {
+    methodKind: "unary";
+    input: typeof PutRegistrarRequestSchema;
+    output: typeof PutRegistrarResponseSchema;
+  },
+  /**
+   * @generated from rpc writ.admin.v1.RegistrarService.ListRegistrars
+   */
+  listRegistrars: {
+    methodKind: "unary";
+    input: typeof ListRegistrarsRequestSchema;
+    output: typeof ListRegistrarsResponseSchema;
+  },
+  /**
+   * @generated from rpc writ.admin.v1.RegistrarService.DeleteRegistrar
+   */
+  deleteRegistrar: {
+    methodKind: "unary";
+    input: typeof DeleteRegistrarRequestSchema;
+    output: typeof DeleteRegistrarResponseSchema;
+  },
+}> = /*@__PURE__*/
+  serviceDesc(file_writ_admin_v1_admin, 10);
+
+/**
+ * All authorities of the trust domain, those of SSH too; SPIRE's LocalAuthority rules X.509 and JWT.
+ *
+ * @generated from service writ.admin.v1.AuthorityService
+ */
+export const AuthorityService: GenService<{
+  /**
+   * @generated from rpc writ.admin.v1.AuthorityService.ListAuthorities
+   */
+  listAuthorities: {
+    methodKind: "unary";
+    input: typeof ListAuthoritiesRequestSchema;
+    output: typeof ListAuthoritiesResponseSchema;
+  },
+  /**
+   * Makes the next one of an SSH kind; both are trusted from then on.
+   *
+   * @generated from rpc writ.admin.v1.AuthorityService.PrepareSshAuthority
+   */
+  prepareSshAuthority: {
+    methodKind: "unary";
+    input: typeof PrepareSshAuthorityRequestSchema;
+    output: typeof PrepareSshAuthorityResponseSchema;
+  },
+  /**
+   * @generated from rpc writ.admin.v1.AuthorityService.ActivateSshAuthority
+   */
+  activateSshAuthority: {
+    methodKind: "unary";
+    input: typeof ActivateSshAuthorityRequestSchema;
+    output: typeof ActivateSshAuthorityResponseSchema;
+  },
+  /**
+   * Drops an old one, and with it all that it signed.
+   *
+   * @generated from rpc writ.admin.v1.AuthorityService.RevokeSshAuthority
+   */
+  revokeSshAuthority: {
+    methodKind: "unary";
+    input: typeof RevokeSshAuthorityRequestSchema;
+    output: typeof RevokeSshAuthorityResponseSchema;
+  },
+}> = /*@__PURE__*/
+  serviceDesc(file_writ_admin_v1_admin, 11);
+
+/**
+ * The server itself.
+ *
+ * @generated from service writ.admin.v1.ServerService
+ */
+export const ServerService: GenService<{
+  /**
+   * A consistent copy of the store and the authorities' keys, while everything runs (threats M2).
+   *
+   * @generated from rpc writ.admin.v1.ServerService.Backup
+   */
+  backup: {
+    methodKind: "server_streaming";
+    input: typeof BackupRequestSchema;
+    output: typeof BackupResponseSchema;
+  },
+  /**
+   * Lets a restored server issue again; until then it answers readers alone.
+   *
+   * @generated from rpc writ.admin.v1.ServerService.Unlock
+   */
+  unlock: {
+    methodKind: "unary";
+    input: typeof UnlockRequestSchema;
+    output: typeof UnlockResponseSchema;
+  },
+  /**
+   * Leaves the admin socket with what `limited` lets through.
+   *
+   * @generated from rpc writ.admin.v1.ServerService.LimitAdminSocket
+   */
+  limitAdminSocket: {
+    methodKind: "unary";
+    input: typeof LimitAdminSocketRequestSchema;
+    output: typeof LimitAdminSocketResponseSchema;
+  },
+}> = /*@__PURE__*/
+  serviceDesc(file_writ_admin_v1_admin, 12);
 

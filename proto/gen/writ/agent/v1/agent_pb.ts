@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file writ/agent/v1/agent.proto.
  */
 export const file_writ_agent_v1_agent: GenFile = /*@__PURE__*/
-  fileDesc("Chl3cml0L2FnZW50L3YxL2FnZW50LnByb3RvEg13cml0LmFnZW50LnYxIhUKE1dhdGNoRW50cmllc1JlcXVlc3QiIwoUV2F0Y2hFbnRyaWVzUmVzcG9uc2USCwoDc2VxGAEgASgEIkEKGVNpZ25Tc2hDZXJ0aWZpY2F0ZVJlcXVlc3QSEAoIZW50cnlfaWQYASABKAkSEgoKcHVibGljX2tleRgCIAEoDCJ7ChpTaWduU3NoQ2VydGlmaWNhdGVSZXNwb25zZRITCgtjZXJ0aWZpY2F0ZRgBIAEoDBIYChBob3N0X2F1dGhvcml0aWVzGAIgAygMEi4KCmV4cGlyZXNfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIioKFUxpc3RTc2hUYXJnZXRzUmVxdWVzdBIRCgllbnRyeV9pZHMYASADKAkiXQoWTGlzdFNzaFRhcmdldHNSZXNwb25zZRIpCgd0YXJnZXRzGAEgAygLMhgud3JpdC5hZ2VudC52MS5Tc2hUYXJnZXQSGAoQaG9zdF9hdXRob3JpdGllcxgCIAMoDCJtCglTc2hUYXJnZXQSDwoHYmFja2VuZBgBIAEoCRIOCgZsb2dpbnMYAiADKAkSKwoIZ2F0ZXdheXMYAyADKAsyGS53cml0LmFnZW50LnYxLlNzaEdhdGV3YXkSEgoKc3BpZmZlX2lkcxgEIAMoCSI3CgpTc2hHYXRld2F5EgwKBG5hbWUYASABKAkSDQoFaG9zdHMYAiADKAkSDAoEcG9ydBgDIAEoDTKzAgoMQWdlbnRTZXJ2aWNlElkKDFdhdGNoRW50cmllcxIiLndyaXQuYWdlbnQudjEuV2F0Y2hFbnRyaWVzUmVxdWVzdBojLndyaXQuYWdlbnQudjEuV2F0Y2hFbnRyaWVzUmVzcG9uc2UwARJpChJTaWduU3NoQ2VydGlmaWNhdGUSKC53cml0LmFnZW50LnYxLlNpZ25Tc2hDZXJ0aWZpY2F0ZVJlcXVlc3QaKS53cml0LmFnZW50LnYxLlNpZ25Tc2hDZXJ0aWZpY2F0ZVJlc3BvbnNlEl0KDkxpc3RTc2hUYXJnZXRzEiQud3JpdC5hZ2VudC52MS5MaXN0U3NoVGFyZ2V0c1JlcXVlc3QaJS53cml0LmFnZW50LnYxLkxpc3RTc2hUYXJnZXRzUmVzcG9uc2ViBnByb3RvMw", [file_google_protobuf_timestamp]);
+  fileDesc("Chl3cml0L2FnZW50L3YxL2FnZW50LnByb3RvEg13cml0LmFnZW50LnYxIhUKE1dhdGNoRW50cmllc1JlcXVlc3QiIwoUV2F0Y2hFbnRyaWVzUmVzcG9uc2USCwoDc2VxGAEgASgEIg8KDUdldENybFJlcXVlc3QiHgoOR2V0Q3JsUmVzcG9uc2USDAoEY3JscxgBIAMoDCJBChlTaWduU3NoQ2VydGlmaWNhdGVSZXF1ZXN0EhAKCGVudHJ5X2lkGAEgASgJEhIKCnB1YmxpY19rZXkYAiABKAwiewoaU2lnblNzaENlcnRpZmljYXRlUmVzcG9uc2USEwoLY2VydGlmaWNhdGUYASABKAwSGAoQaG9zdF9hdXRob3JpdGllcxgCIAMoDBIuCgpleHBpcmVzX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCIqChVMaXN0U3NoVGFyZ2V0c1JlcXVlc3QSEQoJZW50cnlfaWRzGAEgAygJIl0KFkxpc3RTc2hUYXJnZXRzUmVzcG9uc2USKQoHdGFyZ2V0cxgBIAMoCzIYLndyaXQuYWdlbnQudjEuU3NoVGFyZ2V0EhgKEGhvc3RfYXV0aG9yaXRpZXMYAiADKAwibQoJU3NoVGFyZ2V0Eg8KB2JhY2tlbmQYASABKAkSDgoGbG9naW5zGAIgAygJEisKCGdhdGV3YXlzGAMgAygLMhkud3JpdC5hZ2VudC52MS5Tc2hHYXRld2F5EhIKCnNwaWZmZV9pZHMYBCADKAkiNwoKU3NoR2F0ZXdheRIMCgRuYW1lGAEgASgJEg0KBWhvc3RzGAIgAygJEgwKBHBvcnQYAyABKA0y+gIKDEFnZW50U2VydmljZRJZCgxXYXRjaEVudHJpZXMSIi53cml0LmFnZW50LnYxLldhdGNoRW50cmllc1JlcXVlc3QaIy53cml0LmFnZW50LnYxLldhdGNoRW50cmllc1Jlc3BvbnNlMAESaQoSU2lnblNzaENlcnRpZmljYXRlEigud3JpdC5hZ2VudC52MS5TaWduU3NoQ2VydGlmaWNhdGVSZXF1ZXN0Gikud3JpdC5hZ2VudC52MS5TaWduU3NoQ2VydGlmaWNhdGVSZXNwb25zZRJFCgZHZXRDcmwSHC53cml0LmFnZW50LnYxLkdldENybFJlcXVlc3QaHS53cml0LmFnZW50LnYxLkdldENybFJlc3BvbnNlEl0KDkxpc3RTc2hUYXJnZXRzEiQud3JpdC5hZ2VudC52MS5MaXN0U3NoVGFyZ2V0c1JlcXVlc3QaJS53cml0LmFnZW50LnYxLkxpc3RTc2hUYXJnZXRzUmVzcG9uc2ViBnByb3RvMw", [file_google_protobuf_timestamp]);
 
 /**
  * @generated from message writ.agent.v1.WatchEntriesRequest
@@ -47,6 +47,38 @@ export const WatchEntriesResponseSchema: GenMessage<WatchEntriesResponse> = /*@_
   messageDesc(file_writ_agent_v1_agent, 1);
 
 /**
+ * @generated from message writ.agent.v1.GetCrlRequest
+ */
+export type GetCrlRequest = Message<"writ.agent.v1.GetCrlRequest"> & {
+};
+
+/**
+ * Describes the message writ.agent.v1.GetCrlRequest.
+ * Use `create(GetCrlRequestSchema)` to create a new message.
+ */
+export const GetCrlRequestSchema: GenMessage<GetCrlRequest> = /*@__PURE__*/
+  messageDesc(file_writ_agent_v1_agent, 2);
+
+/**
+ * @generated from message writ.agent.v1.GetCrlResponse
+ */
+export type GetCrlResponse = Message<"writ.agent.v1.GetCrlResponse"> & {
+  /**
+   * RFC 5280 CertificateList, DER; one for each X.509 authority that may have live leaves.
+   *
+   * @generated from field: repeated bytes crls = 1;
+   */
+  crls: Uint8Array[];
+};
+
+/**
+ * Describes the message writ.agent.v1.GetCrlResponse.
+ * Use `create(GetCrlResponseSchema)` to create a new message.
+ */
+export const GetCrlResponseSchema: GenMessage<GetCrlResponse> = /*@__PURE__*/
+  messageDesc(file_writ_agent_v1_agent, 3);
+
+/**
  * @generated from message writ.agent.v1.SignSshCertificateRequest
  */
 export type SignSshCertificateRequest = Message<"writ.agent.v1.SignSshCertificateRequest"> & {
@@ -68,7 +100,7 @@ export type SignSshCertificateRequest = Message<"writ.agent.v1.SignSshCertificat
  * Use `create(SignSshCertificateRequestSchema)` to create a new message.
  */
 export const SignSshCertificateRequestSchema: GenMessage<SignSshCertificateRequest> = /*@__PURE__*/
-  messageDesc(file_writ_agent_v1_agent, 2);
+  messageDesc(file_writ_agent_v1_agent, 4);
 
 /**
  * @generated from message writ.agent.v1.SignSshCertificateResponse
@@ -99,7 +131,7 @@ export type SignSshCertificateResponse = Message<"writ.agent.v1.SignSshCertifica
  * Use `create(SignSshCertificateResponseSchema)` to create a new message.
  */
 export const SignSshCertificateResponseSchema: GenMessage<SignSshCertificateResponse> = /*@__PURE__*/
-  messageDesc(file_writ_agent_v1_agent, 3);
+  messageDesc(file_writ_agent_v1_agent, 5);
 
 /**
  * @generated from message writ.agent.v1.ListSshTargetsRequest
@@ -116,7 +148,7 @@ export type ListSshTargetsRequest = Message<"writ.agent.v1.ListSshTargetsRequest
  * Use `create(ListSshTargetsRequestSchema)` to create a new message.
  */
 export const ListSshTargetsRequestSchema: GenMessage<ListSshTargetsRequest> = /*@__PURE__*/
-  messageDesc(file_writ_agent_v1_agent, 4);
+  messageDesc(file_writ_agent_v1_agent, 6);
 
 /**
  * @generated from message writ.agent.v1.ListSshTargetsResponse
@@ -138,7 +170,7 @@ export type ListSshTargetsResponse = Message<"writ.agent.v1.ListSshTargetsRespon
  * Use `create(ListSshTargetsResponseSchema)` to create a new message.
  */
 export const ListSshTargetsResponseSchema: GenMessage<ListSshTargetsResponse> = /*@__PURE__*/
-  messageDesc(file_writ_agent_v1_agent, 5);
+  messageDesc(file_writ_agent_v1_agent, 7);
 
 /**
  * A backend, and the gateways by which it is reached.
@@ -174,7 +206,7 @@ export type SshTarget = Message<"writ.agent.v1.SshTarget"> & {
  * Use `create(SshTargetSchema)` to create a new message.
  */
 export const SshTargetSchema: GenMessage<SshTarget> = /*@__PURE__*/
-  messageDesc(file_writ_agent_v1_agent, 6);
+  messageDesc(file_writ_agent_v1_agent, 8);
 
 /**
  * @generated from message writ.agent.v1.SshGateway
@@ -203,7 +235,7 @@ export type SshGateway = Message<"writ.agent.v1.SshGateway"> & {
  * Use `create(SshGatewaySchema)` to create a new message.
  */
 export const SshGatewaySchema: GenMessage<SshGateway> = /*@__PURE__*/
-  messageDesc(file_writ_agent_v1_agent, 7);
+  messageDesc(file_writ_agent_v1_agent, 9);
 
 /**
  * What our agents ask beyond SPIRE's API. Callers: agents, over mTLS.
@@ -231,6 +263,16 @@ export const AgentService: GenService<{
     methodKind: "unary";
     input: typeof SignSshCertificateRequestSchema;
     output: typeof SignSshCertificateResponseSchema;
+  },
+  /**
+   * The trust domain's certificate revocation list, for the Workload API's crl field.
+   *
+   * @generated from rpc writ.agent.v1.AgentService.GetCrl
+   */
+  getCrl: {
+    methodKind: "unary";
+    input: typeof GetCrlRequestSchema;
+    output: typeof GetCrlResponseSchema;
   },
   /**
    * Where the identities of these entries may log in, now.
