@@ -2,6 +2,7 @@ import { readlinkSync } from 'node:fs';
 import type { SpiffeId } from '../../identity/spiffe-id.ts';
 import type { SecureConnection } from '../../identity/tls.ts';
 import type { VerifiedSvid } from '../../identity/verify.ts';
+import type { Entry } from '../../proto/gen/spire/api/types/entry_pb.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import { Fault } from '../../runtime/fault.ts';
 import type { Peer } from '../../runtime/peer-credentials.ts';
@@ -13,6 +14,8 @@ import { isRefusal } from '../access/refusal.ts';
 import type { AgentRecord } from '../attestation/agent-records.ts';
 import type { Agents } from '../attestation/agents.ts';
 import type { Reader } from '../plugins/datastore/datastore.ts';
+import { findRegistrar, type RegistrarRecord } from '../registry/registrars.ts';
+import { type Member, provedMember } from './members.ts';
 
 /** A process on this host, at the admin socket. */
 export interface LocalCaller {
@@ -33,20 +36,52 @@ export interface AgentCaller {
   readonly record: AgentRecord;
 }
 
+interface RemoteCaller {
+  readonly id: SpiffeId;
+  /** `ip:port`. */
+  readonly address: string;
+}
+
+/** A workload that may do what an operator may do through SPIRE's API. */
+export interface AdminCaller extends RemoteCaller {
+  readonly kind: 'admin';
+}
+
+/** A workload that may change entries within the bounds of its record (threats S15). */
+export interface RegistrarCaller extends RemoteCaller {
+  readonly kind: 'registrar';
+  readonly record: RegistrarRecord;
+}
+
+/** A nested server. */
+export interface DownstreamCaller extends RemoteCaller {
+  readonly kind: 'downstream';
+  readonly serial: string;
+  readonly notAfter: Date;
+  /** The entry that makes it one. */
+  readonly entry: Entry;
+}
+
 /** Who calls, once that has been proved. */
 export type Caller =
   | LocalCaller
   | AgentCaller
-  | {
-      readonly kind: 'gateway';
-      readonly id: SpiffeId;
-      readonly address: string;
-      readonly record: GatewayRecord;
-    }
-  | { readonly kind: 'workload'; readonly id: SpiffeId; readonly address: string }
+  | AdminCaller
+  | RegistrarCaller
+  | DownstreamCaller
+  | (RemoteCaller & { readonly kind: 'gateway'; readonly record: GatewayRecord })
+  | (RemoteCaller & { readonly kind: 'workload' })
   | { readonly kind: 'anonymous'; readonly address: string };
 
 export type CallerKind = Caller['kind'];
+
+/** What a workload can be besides; its SPIFFE ID does not show it. */
+export const MEMBER_KINDS = ['admin', 'registrar', 'downstream'] as const;
+export type MemberKind = (typeof MEMBER_KINDS)[number];
+
+export function isMemberKind(kind: CallerKind): kind is MemberKind {
+  return MEMBER_KINDS.some((one) => one === kind);
+}
 
 /** What a connection is, before any call. */
 export type ServerPeer =
@@ -66,13 +101,21 @@ export interface CallerOptions {
   readonly reader: Reader;
   readonly clock: Clock;
   readonly agents: Agents;
+  /** SPIFFE IDs of the trust domain that are admins whatever their entries say. */
+  readonly adminIds: ReadonlySet<string>;
 }
 
 /**
  * Proves what a peer claims, against the store as it is now: connections outlive bans and deletions.
+ * @param wanted what a workload is to be, the first that it proves to be counts; without any it is not
+ *   looked up, and stays a workload
  * @throws Fault PERMISSION_DENIED
  */
-export async function identify(peer: ServerPeer, options: CallerOptions): Promise<Caller> {
+export async function identify(
+  peer: ServerPeer,
+  options: CallerOptions,
+  wanted: readonly CallerKind[] = [],
+): Promise<Caller> {
   if (peer.kind === 'local') return peer;
   const { peer: svid, address } = peer.connection;
   if (svid === undefined) return { kind: 'anonymous', address };
@@ -84,8 +127,51 @@ export async function identify(peer: ServerPeer, options: CallerOptions): Promis
     }
     case 'gateway':
       return { kind: 'gateway', id, address, record: await gatewayRecord(svid, options) };
-    default:
-      return { kind: 'workload', id, address };
+    default: {
+      const kinds = wanted.filter(isMemberKind);
+      const found = kinds.length === 0 ? undefined : await memberCaller(svid, kinds, options);
+      return found === undefined ? { kind: 'workload', id, address } : { ...found, id, address };
+    }
+  }
+}
+
+type FoundMember =
+  | Omit<AdminCaller, 'id' | 'address'>
+  | Omit<RegistrarCaller, 'id' | 'address'>
+  | Omit<DownstreamCaller, 'id' | 'address'>;
+
+async function memberCaller(
+  svid: VerifiedSvid,
+  kinds: readonly MemberKind[],
+  options: CallerOptions,
+): Promise<FoundMember | undefined> {
+  const member = await provedMember(options.reader, svid, options.clock.now());
+  for (const kind of kinds) {
+    const found = await asKind(kind, svid, member, options);
+    if (found !== undefined) return found;
+  }
+  return undefined;
+}
+
+async function asKind(
+  kind: MemberKind,
+  { id, serial, notAfter }: VerifiedSvid,
+  { entries }: Member,
+  { reader, adminIds }: CallerOptions,
+): Promise<FoundMember | undefined> {
+  switch (kind) {
+    case 'admin':
+      return adminIds.has(id.toString()) || entries.some(({ admin }) => admin)
+        ? { kind }
+        : undefined;
+    case 'registrar': {
+      const record = await findRegistrar(reader, id);
+      return record && { kind, record };
+    }
+    case 'downstream': {
+      const entry = entries.find(({ downstream }) => downstream);
+      return entry && { kind, serial, notAfter, entry };
+    }
   }
 }
 
