@@ -1,4 +1,5 @@
-import { readFile, stat } from 'node:fs/promises';
+import { statSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 
 const MAXIMUM_BYTES = 4 * 1024 * 1024;
 
@@ -26,7 +27,7 @@ export class AccountNames {
   }
 
   async #refresh(): Promise<void> {
-    const { ino, size, mtimeNs } = await stat(this.#file, { bigint: true });
+    const { ino, size, mtimeNs } = statSync(this.#file, { bigint: true });
     const version = `${ino} ${size} ${mtimeNs}`;
     if (version === this.#version) return;
     if (size > MAXIMUM_BYTES)

@@ -49,19 +49,25 @@ export class Executables {
   }
 
   async #look(link: string): Promise<Executable | 'changed'> {
+    const before = await statOf(link);
+    if (before === undefined) return { path: undefined, sha256: undefined };
+    const path = await provenPath(link, before);
+    const sha256 = this.#hashes.get(versionOf(before)) ?? (await this.#hashAt(link, before));
+    const after = await statOf(link);
+    if (after === undefined || !sameFile(before, after)) return 'changed';
+    return { path, sha256 };
+  }
+
+  async #hashAt(link: string, status: BigIntStats): Promise<string | undefined> {
     let file: FileHandle;
     try {
       file = await open(link, 'r');
     } catch {
-      return { path: undefined, sha256: undefined };
+      return undefined;
     }
     try {
-      const before = await file.stat({ bigint: true });
-      const path = await provenPath(link, before);
-      const sha256 = await this.#sha256(file, before);
-      const after = await statOf(link);
-      if (after === undefined || !sameFile(before, after)) return 'changed';
-      return { path, sha256 };
+      const opened = await file.stat({ bigint: true });
+      return versionOf(opened) === versionOf(status) ? await this.#sha256(file, opened) : undefined;
     } finally {
       await file.close();
     }
@@ -70,8 +76,6 @@ export class Executables {
   async #sha256(file: FileHandle, status: BigIntStats): Promise<string | undefined> {
     if (!status.isFile() || status.size > MAXIMUM_FILE_BYTES) return undefined;
     const key = versionOf(status);
-    const known = this.#hashes.get(key);
-    if (known !== undefined) return known;
     const running = this.#running.get(key);
     if (running !== undefined) return running;
     if (this.#running.size >= MAXIMUM_WAITING) return undefined;

@@ -2,7 +2,7 @@
  * Workload attestor `unix`: who runs a process, and which program it is.
  * Selectors as SPIRE's: uid, user, gid, group, supplementary_gid, supplementary_group, path, sha256.
  */
-import { readFile } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
 import type { Clock } from '../../../runtime/clock.ts';
 import { Fault } from '../../../runtime/fault.ts';
 import { statusNumbers } from '../../workload/process-status.ts';
@@ -24,10 +24,10 @@ export function unixWorkloadAttestor(options: UnixAttestorOptions): WorkloadAtte
 
   async function attest(connected: ConnectedProcess): Promise<readonly string[]> {
     const { pid } = connected;
-    const { uid, gid, supplementary } = await unchangedCredentials(connected);
+    const { uid, gid, supplementary } = unchangedCredentials(connected);
     const { path, sha256 } = await executables.of(pid);
     // The program may have been executed since they were read, and be a set-user-ID one.
-    await unchangedCredentials(connected);
+    unchangedCredentials(connected);
     const values = [`uid:${uid}`, `gid:${gid}`];
     pushKnown(values, 'user', await users.nameOf(uid));
     pushKnown(values, 'group', await groups.nameOf(gid));
@@ -54,15 +54,16 @@ interface Credentials {
 }
 
 /** Anyone can connect, hand the socket to a child, and then execute a set-user-ID program. */
-async function unchangedCredentials({ pid, uid, gid }: ConnectedProcess): Promise<Credentials> {
-  const credentials = await credentialsOf(pid);
+function unchangedCredentials({ pid, uid, gid }: ConnectedProcess): Credentials {
+  const credentials = credentialsOf(pid);
   if (credentials.uid === uid && credentials.gid === gid) return credentials;
   throw new Fault('ATTESTATION_DENIED', 'the calling process has changed its user or group');
 }
 
-async function credentialsOf(pid: number): Promise<Credentials> {
+/** Read at once: the kernel makes the text up, and four trips to a thread cost more than it does. */
+function credentialsOf(pid: number): Credentials {
   try {
-    return parseStatus(await readFile(`/proc/${pid}/status`, 'latin1'));
+    return parseStatus(readFileSync(`/proc/${pid}/status`, 'latin1'));
   } catch (cause) {
     throw new Fault('ATTESTATION_DENIED', 'the calling process cannot be read', { cause });
   }
