@@ -125,6 +125,25 @@ describe('holdProcess', () => {
     watched.close();
   });
 
+  it('is not misled by signals to this process', async () => {
+    const onSignal = () => undefined;
+    process.on('SIGWINCH', onSignal);
+    const script = `while kill -WINCH ${process.pid} 2>/dev/null; do :; done`;
+    const sender = spawn('sh', ['-c', script], { stdio: 'ignore' });
+    const self = holdProcess(process.pid);
+    try {
+      for (let turn = 0; turn < 20; turn += 1) {
+        for (let at = 0; at < 1000; at += 1) assert.equal(self.alive(), true);
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+    } finally {
+      self.close();
+      sender.kill('SIGKILL');
+      await once(sender, 'exit');
+      process.removeListener('SIGWINCH', onSignal);
+    }
+  });
+
   it('refuses a pid that is nobody', () => {
     assert.throws(() => holdProcess(2 ** 22 + 1), { code: 'ATTESTATION_DENIED' });
   });

@@ -31,6 +31,9 @@ const SOL_SOCKET = 1;
 const SO_PEERCRED = 17;
 const SO_PEERPIDFD = 77;
 const POLLIN = 1;
+const EINTR = 4;
+/** Signals that come one after the other, as a profiler's do. */
+const POLL_ATTEMPTS = 100;
 const ENOPROTOOPT = 92;
 /** The same number on every architecture. */
 const SYS_PIDFD_OPEN = 434;
@@ -112,9 +115,14 @@ export function openPidfd(pid: number): number {
   throw denied(`pidfd_open: errno ${koffi.errno()}`);
 }
 
-/** A pidfd becomes readable when its process exits. */
+/** A pidfd becomes readable when its process exits. A signal to this process says nothing of that one. */
 function isRunning(pidfd: number): boolean {
-  return poll([{ fd: pidfd, events: POLLIN, revents: 0 }], 1, 0) === 0;
+  for (let attempt = 0; attempt < POLL_ATTEMPTS; attempt += 1) {
+    const ready = poll([{ fd: pidfd, events: POLLIN, revents: 0 }], 1, 0);
+    if (ready >= 0) return ready === 0;
+    if (koffi.errno() !== EINTR) return false;
+  }
+  return false;
 }
 
 function denied(cause: string): Fault {
