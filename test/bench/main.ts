@@ -3,7 +3,9 @@
  * Compare ratios, never absolute figures of two runs. `--revocations N` and `--seconds N` set the size.
  */
 import { parseArgs } from 'node:util';
-import { startUp } from '../fixtures/writ-up.ts';
+import { Closers } from '../../runtime/closers.ts';
+import { type RunningUp, startUp } from '../fixtures/writ-up.ts';
+import { benchIdentity } from './identity.ts';
 import { benchPgbench } from './pgbench.ts';
 import { benchRevocation } from './revocation.ts';
 import type { Row } from './row.ts';
@@ -11,6 +13,7 @@ import { benchSsh } from './ssh.ts';
 import { benchSshRevocation } from './ssh-revocation.ts';
 
 const ROWS: Readonly<Record<string, Row>> = {
+  identity: benchIdentity,
   pgbench: benchPgbench,
   revocation: benchRevocation,
   ssh: benchSsh,
@@ -26,7 +29,14 @@ const { values, positionals } = parseArgs({
 });
 const options = { seconds: Number(values.seconds), revocations: Number(values.revocations) };
 const names = positionals.length > 0 ? positionals : Object.keys(ROWS);
-await using up = await startUp();
+await using closers = new Closers();
+let running: Promise<RunningUp> | undefined;
+/** One for all rows, started when the first needs it. */
+const up = async () => {
+  running ??= startUp();
+  return running;
+};
+closers.defer(async () => await (await running)?.[Symbol.asyncDispose]());
 for (const name of names) {
   const row = ROWS[name];
   if (row === undefined) {

@@ -17,7 +17,11 @@ interface Target {
   readonly password: string;
 }
 
-export async function benchPgbench(up: RunningUp, options: BenchOptions): Promise<string[]> {
+export async function benchPgbench(
+  startedUp: () => Promise<RunningUp>,
+  options: BenchOptions,
+): Promise<string[]> {
+  const up = await startedUp();
   if (!hasProgram('pgbench')) return ['pgbench      skipped: this machine has no pgbench'];
   const url = new URL(up.json.demo.database_url);
   const password = url.password;

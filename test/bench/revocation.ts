@@ -14,7 +14,11 @@ import type { BenchOptions } from './row.ts';
 const PROMISED_MS = 1000;
 const never = new AbortController().signal;
 
-export async function benchRevocation(up: RunningUp, options: BenchOptions): Promise<string[]> {
+export async function benchRevocation(
+  startedUp: () => Promise<RunningUp>,
+  options: BenchOptions,
+): Promise<string[]> {
+  const up = await startedUp();
   await using workload = await readingWorkload(up, 'revoked');
   const killed: number[] = [];
   const terminated: number[] = [];

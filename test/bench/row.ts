@@ -7,4 +7,4 @@ export interface BenchOptions {
 }
 
 /** One row of the benchmark: measures beside a peer and returns the lines to print. */
-export type Row = (up: RunningUp, options: BenchOptions) => Promise<string[]>;
+export type Row = (up: () => Promise<RunningUp>, options: BenchOptions) => Promise<string[]>;

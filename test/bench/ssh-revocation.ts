@@ -24,7 +24,11 @@ const never = new AbortController().signal;
 type End = 'kill' | 'lock' | 'expiry';
 const ENDS: readonly End[] = ['kill', 'lock', 'expiry'];
 
-export async function benchSshRevocation(up: RunningUp, options: BenchOptions): Promise<string[]> {
+export async function benchSshRevocation(
+  startedUp: () => Promise<RunningUp>,
+  options: BenchOptions,
+): Promise<string[]> {
+  const up = await startedUp();
   const target = up.json.demo.ssh_target;
   if (target === undefined) return ['ssh revocation  skipped: this machine has no sshd'];
   const folder = await mkdtemp(join(tmpdir(), 'writ-bench-ssh-'));

@@ -22,7 +22,11 @@ interface Way {
   readonly args: readonly string[];
 }
 
-export async function benchSsh(up: RunningUp, options: BenchOptions): Promise<string[]> {
+export async function benchSsh(
+  startedUp: () => Promise<RunningUp>,
+  options: BenchOptions,
+): Promise<string[]> {
+  const up = await startedUp();
   const { ssh_target: target, ssh_config: upConfig = '', ssh_login: login } = up.json.demo;
   if (target === undefined) return ['ssh           skipped: this machine has no sshd'];
   const folder = await mkdtemp(join(tmpdir(), 'writ-bench-ssh-'));
