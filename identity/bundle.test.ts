@@ -154,6 +154,8 @@ describe('bundleFromJwks', () => {
       { use: 'X509-SVID', kty: 'EC', x5c },
       { kty: 'EC', x5c },
       { use: 'jwt-svid', kty: 'AKP', kid: 'k' },
+      { use: 'x509-svid', kty: 'AKP', x5c: ['AAAA'] },
+      { use: 'x509-svid', x5c },
       { use: 'x509-svid', kty: 'EC' },
       { use: 'x509-svid', kty: 'EC', x5c: [] },
     );
@@ -164,6 +166,19 @@ describe('bundleFromJwks', () => {
   it('uses only the first certificate of a key', () => {
     const bundle = bundleFromJwks(trustDomain, keys({ use: 'x509-svid', kty: 'EC', x5c }));
     assert.deepEqual(ders(bundle), [roots[0]]);
+  });
+
+  it('reads a sequence number beyond 53 bits', () => {
+    const json = bundleToJwks(
+      makeBundle({ trustDomain, x509: [], sequenceNumber: 2n ** 64n - 1n }),
+      'all',
+    );
+    assert.equal(bundleFromJwks(trustDomain, json).sequenceNumber, 2n ** 64n - 1n);
+  });
+
+  it('takes two objects of a list for two, and braces in text for text', () => {
+    const json = `{"a":[{"b":1},{"b":"}{\\"a"}], "keys" : [] ,"spiffe_sequence": 4 }`;
+    assert.equal(bundleFromJwks(trustDomain, json).sequenceNumber, 4n);
   });
 
   it('never keeps the private part of a key', () => {
@@ -186,9 +201,14 @@ describe('bundleFromJwks', () => {
       use: 'jwt-svid',
     }),
     'a JWT key that cannot be read': keys({ use: 'jwt-svid', kty: 'EC', kid: 'k', crv: 'P-256' }),
-    'a certificate that cannot be read': keys({ use: 'x509-svid', x5c: ['AAAA'] }),
-    'a certificate that is no text': keys({ use: 'x509-svid', x5c: [1] }),
+    'a certificate that cannot be read': keys({ use: 'x509-svid', kty: 'EC', x5c: ['AAAA'] }),
+    'a certificate that is no text': keys({ use: 'x509-svid', kty: 'EC', x5c: [1] }),
     'a broken sequence number': '{"keys":[],"spiffe_sequence":1.5}',
+    'a sequence number that is text': '{"keys":[],"spiffe_sequence":"1"}',
+    'a sequence number beyond 64 bits': `{"keys":[],"spiffe_sequence":${2n ** 64n}}`,
+    'keys that are there twice': '{"keys":[],"keys":[]}',
+    'keys that are there twice, one in disguise': '{"keys":[],"k\\u0065ys":[]}',
+    'a key with two uses': '{"keys":[{"use":"jwt-svid","kty":"EC","use":"x509-svid"}]}',
     'a negative hint': '{"keys":[],"spiffe_refresh_hint":-1}',
     'more than 1 MiB': ' '.repeat(1_048_577),
   };

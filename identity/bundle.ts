@@ -1,5 +1,6 @@
 import { createHash, createPublicKey, type JsonWebKey, type KeyObject } from 'node:crypto';
 import { Fault } from '../runtime/fault.ts';
+import { scanJson, type TopNumbers } from './bundle-json.ts';
 import type { TrustDomain } from './spiffe-id.ts';
 import { type Certificate, parseCertificate, publicKeyOf } from './x509/certificate.ts';
 import { DerError, DerReader, TAG } from './x509/der.ts';
@@ -34,6 +35,9 @@ export interface Bundle {
 
 const MOST_AUTHORITIES = 256;
 const LONGEST_BUNDLE = 1_048_576;
+/** Of 64 bits, as SPIRE's message holds it. */
+const MOST_SEQUENCE = 2n ** 64n - 1n;
+const MOST_SECONDS = 2n ** 31n - 1n;
 
 /** @throws Fault INVALID_ARGUMENT: no certificate, a key type that is not allowed, or too many */
 export function makeBundle(parts: {
@@ -126,18 +130,20 @@ export function bundleToJwks(bundle: Bundle, uses: 'jwt-svid' | 'all'): string {
 }
 
 /**
- * Keys of an unknown use or type are passed over, and all but the first certificate of an `x5c`.
+ * Keys of an unknown use or type are passed over, and all but the first certificate of an `x5c`. A name
+ * that an object has twice is refused: two readers would take two bundles from it.
  *
- * Source: SPIFFE Trust Domain and Bundle 4.1.3, X509-SVID 6.2.
+ * Source: SPIFFE Trust Domain and Bundle 4.1 and 5, X509-SVID 6.2.
  * @param json untrusted, at most 1 MiB
  * @throws Fault INVALID_ARGUMENT
  */
 export function bundleFromJwks(trustDomain: TrustDomain, json: string): Bundle {
-  const document = parseJwks(json);
+  const { keys, numberOf } = parseJwks(json);
   const x509: X509Authority[] = [];
   const jwt: JwtAuthority[] = [];
-  for (const key of document.keys) {
+  for (const key of keys) {
     if (!isRecord(key)) throw malformed('a key is no object');
+    if (key.kty !== 'EC' && key.kty !== 'RSA') continue;
     if (key.use === 'x509-svid') x509.push(...x509FromJwk(key));
     if (key.use === 'jwt-svid') jwt.push(...jwtFromJwk(key));
   }
@@ -145,8 +151,8 @@ export function bundleFromJwks(trustDomain: TrustDomain, json: string): Bundle {
     trustDomain,
     x509,
     jwt,
-    sequenceNumber: BigInt(wholeNumber(document.spiffe_sequence, 'spiffe_sequence')),
-    refreshHintSeconds: wholeNumber(document.spiffe_refresh_hint, 'spiffe_refresh_hint'),
+    sequenceNumber: numberOf('spiffe_sequence', MOST_SEQUENCE),
+    refreshHintSeconds: Number(numberOf('spiffe_refresh_hint', MOST_SECONDS)),
   });
 }
 
@@ -163,6 +169,18 @@ export function bundlePin(bundle: Bundle): string {
   return createHash('sha256').update(first.der).digest('hex');
 }
 
+/**
+ * The pins of the authorities that a server may prove itself under soon: the first, and the next one that
+ * is not tainted, which may take over before a join string is used.
+ * @throws Fault FAILED_PRECONDITION: a bundle without X.509 authorities
+ */
+export function bundlePins(bundle: Bundle): string[] {
+  const [, ...others] = bundle.x509Authorities;
+  const next = others.find(({ tainted }) => !tainted);
+  const pin = createHash('sha256');
+  return [bundlePin(bundle), ...(next === undefined ? [] : [pin.update(next.der).digest('hex')])];
+}
+
 /** Whether each X.509 authority of the one is in the other: then what verified still does. */
 export function keepsX509Authorities(before: Bundle, after: Bundle): boolean {
   return before.x509Authorities.every((old) =>
@@ -172,16 +190,35 @@ export function keepsX509Authorities(before: Bundle, after: Bundle): boolean {
 
 type Json = { readonly [name: string]: unknown };
 
-function parseJwks(json: string): Json & { readonly keys: readonly unknown[] } {
+interface Jwks {
+  readonly keys: readonly unknown[];
+  /** A member that is a whole number, 0 if it is not there. @throws Fault INVALID_ARGUMENT */
+  numberOf(name: string, most: bigint): bigint;
+}
+
+function parseJwks(json: string): Jwks {
   if (json.length > LONGEST_BUNDLE) throw malformed('longer than 1 MiB');
   let document: unknown;
+  let digits: TopNumbers;
   try {
     document = JSON.parse(json);
+    digits = scanJson(json);
   } catch (error) {
-    throw malformed('no JSON', error);
+    const isSyntax = error instanceof SyntaxError || !(error instanceof Error);
+    throw malformed(isSyntax ? 'no JSON' : error.message, error);
   }
   if (!isRecord(document) || !Array.isArray(document.keys)) throw malformed('no list of keys');
-  return { ...document, keys: document.keys };
+  const { keys } = document;
+  return {
+    keys,
+    numberOf(name, most) {
+      if (document[name] === undefined) return 0n;
+      const text = digits.get(name) ?? '';
+      if (!/^\d{1,20}$/.test(text) || BigInt(text) > most)
+        throw malformed(`${name} is no whole number up to ${most}`);
+      return BigInt(text);
+    },
+  };
 }
 
 function x509FromJwk(key: Json): X509Authority[] {
@@ -192,7 +229,6 @@ function x509FromJwk(key: Json): X509Authority[] {
 }
 
 function jwtFromJwk(key: Json): JwtAuthority[] {
-  if (key.kty !== 'EC' && key.kty !== 'RSA') return [];
   if (typeof key.kid !== 'string' || key.kid === '') throw malformed('a jwt-svid key without kid');
   try {
     // `d` and the like are left out: what is read here is public.
@@ -205,12 +241,6 @@ function jwtFromJwk(key: Json): JwtAuthority[] {
   } catch (error) {
     throw malformed('a jwt-svid key cannot be read', error);
   }
-}
-
-function wholeNumber(value: unknown, name: string): number {
-  if (value === undefined) return 0;
-  if (typeof value === 'number' && Number.isSafeInteger(value) && value >= 0) return value;
-  throw malformed(`${name} is no whole number`);
 }
 
 function isRecord(value: unknown): value is Json {

@@ -2,8 +2,10 @@ import assert from 'node:assert/strict';
 import { createHmac, generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
 import { jwtVerify, SignJWT } from 'jose';
 import { type JwtAuthority, makeBundle } from './bundle.ts';
-import { signJwtSvid, verifyJwtSvid } from './jwt-svid.ts';
+import { jwtSigner, signJwtSvid, verifyJwtSvid } from './jwt-svid.ts';
+import { localSigner, type Signer } from './signer.ts';
 import { parseTrustDomain, SpiffeId, type TrustDomain } from './spiffe-id.ts';
+import { generateKey } from './x509/key.ts';
 
 const trustDomain = parseTrustDomain('example.org');
 const id = SpiffeId.parse('spiffe://example.org/web');
@@ -61,9 +63,39 @@ describe('signJwtSvid', () => {
     });
   });
 
-  it('signs with P-256 alone', () => {
-    assert.throws(() => signJwtSvid({ ...init, key: rsaKeys.privateKey }), /P-256/);
+  it('says who issued it where it is told', () => {
+    const { claims } = verify(signJwtSvid({ ...init, issuer: 'https://oidc.example.org' }));
+    assert.equal(claims.iss, 'https://oidc.example.org');
   });
+
+  it('refuses a key that signs no JWT-SVIDs', () => {
+    const { privateKey } = generateKeyPairSync('ed25519');
+    assert.throws(() => signJwtSvid({ ...init, key: privateKey }), /P-256/);
+  });
+});
+
+describe('jwtSigner', () => {
+  for (const [keyType, alg] of [
+    ['ec-p256', 'ES256'],
+    ['ec-p384', 'ES384'],
+    ['rsa-2048', 'RS256'],
+    ['rsa-4096', 'RS256'],
+  ] as const) {
+    it(`signs ${alg} with ${keyType}, here or elsewhere, what jose verifies`, async () => {
+      const local = localSigner(await generateKey(keyType));
+      const remote: Signer = { ...local, sign: async (...parts) => local.sign(...parts) };
+      const { key: _, ...said } = init;
+      // Numbers that start with a zero byte come about once in 128 signatures.
+      const tokens = Array.from({ length: alg === 'RS256' ? 1 : 400 }, () =>
+        jwtSigner(local)(said),
+      );
+      assert.ok(tokens.every((token) => typeof token === 'string'));
+      for (const token of await Promise.all([...tokens, jwtSigner(remote)(said)])) {
+        const { protectedHeader } = await jwtVerify(token, local.publicKey, { currentDate: now });
+        assert.equal(protectedHeader.alg, alg);
+      }
+    }).timeout(30_000);
+  }
 });
 
 describe('verifyJwtSvid', () => {

@@ -1,7 +1,11 @@
-import { constants, type KeyObject, sign, verify } from 'node:crypto';
+import type { KeyObject } from 'node:crypto';
 import { Fault } from '../runtime/fault.ts';
 import type { Bundle, JwtAuthority } from './bundle.ts';
+import { audienceClaim, instantClaim, readCompactJws } from './compact-jws.ts';
+import { localSigner, type Signer, whenHere } from './signer.ts';
 import { SpiffeId, type TrustDomain } from './spiffe-id.ts';
+import { DerReader, readUnsigned, TAG } from './x509/der.ts';
+import { keyTypeName } from './x509/key.ts';
 
 /** What a JWT-SVID is to say. */
 export interface JwtSvidInit {
@@ -11,9 +15,9 @@ export interface JwtSvidInit {
   readonly issuedAt: Date;
   readonly expiresAt: Date;
   readonly keyId: string;
-  /** P-256. */
-  readonly key: KeyObject;
   readonly jti?: string | undefined;
+  /** The `iss` claim, for verifiers that speak OIDC. */
+  readonly issuer?: string | undefined;
 }
 
 /** A JWT-SVID that has been verified. */
@@ -25,27 +29,77 @@ export interface VerifiedJwtSvid {
   readonly claims: Readonly<Record<string, unknown>>;
 }
 
-const LONGEST_TOKEN = 16_384;
+/** How a key signs tokens, and how wide the numbers of an ECDSA signature are. */
+interface TokenAlgorithm {
+  readonly alg: 'ES256' | 'ES384' | 'RS256';
+  readonly hash: 'sha256' | 'sha384';
+  readonly width?: number;
+}
 
-/** ES256 in compact form. Source: JWT-SVID 2 and 3. */
-export function signJwtSvid(init: JwtSvidInit): string {
-  if (init.key.asymmetricKeyDetails?.namedCurve !== 'prime256v1') {
-    throw new Error('JWT-SVIDs are signed with a P-256 key');
-  }
-  const header = { alg: 'ES256', kid: init.keyId, typ: 'JWT' };
+const TOKEN_ALGORITHMS: ReadonlyMap<string, TokenAlgorithm> = new Map<string, TokenAlgorithm>([
+  ['ec-p256', { alg: 'ES256', hash: 'sha256', width: 32 }],
+  ['ec-p384', { alg: 'ES384', hash: 'sha384', width: 48 }],
+  ['rsa-2048', { alg: 'RS256', hash: 'sha256' }],
+  ['rsa-4096', { alg: 'RS256', hash: 'sha256' }],
+]);
+
+/** A token in compact form. Source: JWT-SVID 2 and 3. */
+export type JwtSigner = (init: JwtSvidInit) => string | Promise<string>;
+
+/** Signs tokens with a key that may be elsewhere. */
+export function jwtSigner(signer: Signer): JwtSigner {
+  const algorithm = tokenAlgorithm(signer.publicKey);
+  return (init) => {
+    const signed = tokenBody(init, algorithm);
+    return whenHere(signer.sign(Buffer.from(signed), algorithm), (signature) =>
+      finished(signed, signature, algorithm),
+    );
+  };
+}
+
+/** As `jwtSigner`, with a key that is here. */
+export function signJwtSvid({ key, ...init }: JwtSvidInit & { readonly key: KeyObject }): string {
+  const signer = localSigner(key);
+  const algorithm = tokenAlgorithm(signer.publicKey);
+  const signed = tokenBody(init, algorithm);
+  return finished(signed, signer.sign(Buffer.from(signed), algorithm), algorithm);
+}
+
+function tokenAlgorithm(key: KeyObject): TokenAlgorithm {
+  const algorithm = TOKEN_ALGORITHMS.get(keyTypeName(key));
+  if (algorithm === undefined)
+    throw new Error('JWT-SVIDs are signed with P-256, P-384, or RSA of 2048 or 4096 bits');
+  return algorithm;
+}
+
+function tokenBody(init: JwtSvidInit, { alg }: TokenAlgorithm): string {
+  const header = { alg, kid: init.keyId, typ: 'JWT' };
   const claims = {
     sub: init.id.toString(),
     aud: init.audience,
     exp: unixSeconds(init.expiresAt),
     iat: unixSeconds(init.issuedAt),
+    ...(init.issuer === undefined ? {} : { iss: init.issuer }),
     ...(init.jti === undefined ? {} : { jti: init.jti }),
   };
-  const signed = `${encodeJson(header)}.${encodeJson(claims)}`;
-  const signature = sign('sha256', Buffer.from(signed), {
-    key: init.key,
-    dsaEncoding: 'ieee-p1363',
-  });
-  return `${signed}.${signature.toString('base64url')}`;
+  return `${encodeJson(header)}.${encodeJson(claims)}`;
+}
+
+function finished(signed: string, signature: Uint8Array, { width }: TokenAlgorithm): string {
+  const bytes = width === undefined ? Buffer.from(signature) : fixedWidth(signature, width);
+  return `${signed}.${bytes.toString('base64url')}`;
+}
+
+/** The two numbers of an ECDSA signature side by side. Source: RFC 7518 3.4. */
+function fixedWidth(signature: Uint8Array, width: number): Buffer {
+  const numbers = DerReader.inside(DerReader.only(signature, TAG.sequence));
+  const both = Buffer.alloc(2 * width);
+  for (const end of [width, 2 * width]) {
+    const number = readUnsigned(numbers.take(TAG.integer));
+    number.copy(both, end - number.length);
+  }
+  numbers.end();
+  return both;
 }
 
 /**
@@ -73,70 +127,19 @@ interface Expectations {
   readonly now: Date;
 }
 
+const RULES = {
+  headers: new Set(['alg', 'kid', 'typ']),
+  types: new Set(['JWT', 'JOSE']),
+};
+
 function readToken(token: string, expected: Expectations): VerifiedJwtSvid {
-  if (token.length > LONGEST_TOKEN) throw new Error('longer than 16 KiB');
-  const [head, body, tail, ...more] = token.split('.');
-  if (head === undefined || body === undefined || tail === undefined || more.length > 0) {
-    throw new Error('not three parts');
-  }
-  const { algorithm, keyId } = readHeader(decodeJson(head));
-  const claims = decodeJson(body);
+  const jws = readCompactJws(token, RULES);
+  const { claims, keyId } = jws;
   if (typeof claims.sub !== 'string') throw new Error('no subject');
   const id = SpiffeId.parse(claims.sub);
   const authority = findAuthority(expected.bundles(id.trustDomain), id, keyId, expected.now);
-  const signed = Buffer.from(`${head}.${body}`);
-  if (!algorithm(authority.publicKey, signed, decodeBase64url(tail))) {
-    throw new Error('signature does not verify');
-  }
+  if (!jws.isSignedBy(authority.publicKey)) throw new Error('signature does not verify');
   return { id, claims, ...checkClaims(claims, expected) };
-}
-
-type Check = (key: KeyObject, signed: Buffer, signature: Buffer) => boolean;
-
-/** The nine of JWT-SVID 2.1, each bound to its own kind of key. */
-const ALGORITHMS: ReadonlyMap<unknown, Check> = new Map<unknown, Check>([
-  ['ES256', ecdsa('sha256', 'prime256v1')],
-  ['ES384', ecdsa('sha384', 'secp384r1')],
-  ['ES512', ecdsa('sha512', 'secp521r1')],
-  ...(['256', '384', '512'] as const).flatMap((bits): [string, Check][] => [
-    [`RS${bits}`, rsa(`sha${bits}`, { padding: constants.RSA_PKCS1_PADDING })],
-    [
-      `PS${bits}`,
-      rsa(`sha${bits}`, {
-        padding: constants.RSA_PKCS1_PSS_PADDING,
-        saltLength: Number(bits) / 8,
-      }),
-    ],
-  ]),
-]);
-
-function ecdsa(hash: string, curve: string): Check {
-  return (key, signed, signature) =>
-    key.asymmetricKeyDetails?.namedCurve === curve &&
-    verify(hash, signed, { key, dsaEncoding: 'ieee-p1363' }, signature);
-}
-
-const LEAST_RSA_BITS = 2048;
-
-function rsa(hash: string, options: { padding: number; saltLength?: number }): Check {
-  return (key, signed, signature) =>
-    key.asymmetricKeyType === 'rsa' &&
-    (key.asymmetricKeyDetails?.modulusLength ?? 0) >= LEAST_RSA_BITS &&
-    verify(hash, signed, { key, ...options }, signature);
-}
-
-const HEADER_NAMES: ReadonlySet<string> = new Set(['alg', 'kid', 'typ']);
-
-function readHeader(header: Record<string, unknown>): { algorithm: Check; keyId: string } {
-  const algorithm = ALGORITHMS.get(header.alg);
-  if (algorithm === undefined) throw new Error('algorithm not allowed');
-  if (Object.keys(header).some((name) => !HEADER_NAMES.has(name))) {
-    throw new Error('header other than alg, kid and typ');
-  }
-  const { kid: keyId, typ } = header;
-  if (typeof keyId !== 'string' || keyId === '') throw new Error('no key id');
-  if (typ !== undefined && typ !== 'JWT' && typ !== 'JOSE') throw new Error('type not allowed');
-  return { algorithm, keyId };
 }
 
 function findAuthority(
@@ -157,30 +160,18 @@ function findAuthority(
 }
 
 function checkClaims(
-  claims: Record<string, unknown>,
+  claims: Readonly<Record<string, unknown>>,
   { audience: wanted, now }: Expectations,
 ): { audience: readonly string[]; expiresAt: Date } {
-  const audience = typeof claims.aud === 'string' ? [claims.aud] : claims.aud;
-  if (!isStrings(audience)) throw new Error('no audience');
+  const audience = audienceClaim(claims);
   if (!audience.includes(wanted)) throw new Error('meant for another audience');
-  const expiresAt = instant(claims.exp, 'exp');
+  const expiresAt = instantClaim(claims, 'exp');
   if (expiresAt === undefined) throw new Error('no expiry');
   if (expiresAt <= now) throw new Error('expired');
-  const notBefore = instant(claims.nbf, 'nbf');
+  const notBefore = instantClaim(claims, 'nbf');
   if (notBefore !== undefined && notBefore > now) throw new Error('not yet valid');
-  instant(claims.iat, 'iat');
+  instantClaim(claims, 'iat');
   return { audience, expiresAt };
-}
-
-function isStrings(value: unknown): value is readonly string[] {
-  return Array.isArray(value) && value.every((one) => typeof one === 'string');
-}
-
-function instant(seconds: unknown, name: string): Date | undefined {
-  if (seconds === undefined) return undefined;
-  const date = new Date(typeof seconds === 'number' ? seconds * 1000 : Number.NaN);
-  if (Number.isNaN(date.getTime())) throw new Error(`${name} is no time`);
-  return date;
 }
 
 function unixSeconds(date: Date): number {
@@ -189,20 +180,4 @@ function unixSeconds(date: Date): number {
 
 function encodeJson(value: object): string {
   return Buffer.from(JSON.stringify(value)).toString('base64url');
-}
-
-function decodeJson(part: string): Record<string, unknown> {
-  const text = new TextDecoder('utf-8', { fatal: true }).decode(decodeBase64url(part));
-  const value: unknown = JSON.parse(text);
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw new Error('no JSON object');
-  }
-  return { ...value };
-}
-
-/** Only the one spelling that encoding gives. */
-function decodeBase64url(text: string): Buffer {
-  const bytes = Buffer.from(text, 'base64url');
-  if (bytes.toString('base64url') !== text) throw new Error('malformed base64url');
-  return bytes;
 }

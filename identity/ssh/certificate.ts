@@ -6,6 +6,7 @@
  * control characters, a validity has an end.
  */
 import { type KeyObject, randomBytes } from 'node:crypto';
+import type { Signer } from '../signer.ts';
 import { boundOptions, readOptions, writeOptions } from './certificate-options.ts';
 import { refuseControls } from './plain-text.ts';
 import {
@@ -20,7 +21,7 @@ import {
   type SshKeyType,
   withoutSuffix,
 } from './public-key.ts';
-import { signSsh, verifySsh } from './signature.ts';
+import { signSsh, signSshBy, verifySsh } from './signature.ts';
 import { checkSourceAddress } from './source-address.ts';
 import { SshReader, SshWriter, sshInvalid } from './wire.ts';
 
@@ -131,6 +132,20 @@ export function parseCertificateLine(line: string): Buffer {
  * @throws Fault SSH_INVALID
  */
 export function signSshCertificate(init: SshCertificateInit, authority: KeyObject): Buffer {
+  const signed = certificateBody(init, authority);
+  return signedCertificate(signed, signSsh(authority, signed));
+}
+
+/** As `signSshCertificate`, with a key that may be elsewhere. */
+export async function signSshCertificateBy(
+  init: SshCertificateInit,
+  authority: Signer,
+): Promise<Buffer> {
+  const signed = certificateBody(init, authority.publicKey);
+  return signedCertificate(signed, await signSshBy(authority, signed));
+}
+
+function certificateBody(init: SshCertificateInit, authority: KeyObject): Buffer {
   const type = blobType(init.publicKey);
   parsePublicKey(init.publicKey);
   if (init.principals.length === 0) throw sshInvalid('SSH certificate: no principals');
@@ -139,8 +154,11 @@ export function signSshCertificate(init: SshCertificateInit, authority: KeyObjec
     .string(randomBytes(NONCE_BYTES.made))
     .raw(Buffer.from(init.publicKey).subarray(4 + type.length));
   writeStatement(writer, init);
-  const signed = writer.string(encodePublicKey(authority)).finish();
-  const blob = new SshWriter().raw(signed).string(signSsh(authority, signed)).finish();
+  return writer.string(encodePublicKey(authority)).finish();
+}
+
+function signedCertificate(signed: Uint8Array, signature: Uint8Array): Buffer {
+  const blob = new SshWriter().raw(signed).string(signature).finish();
   if (blob.length > MAXIMUM_BLOB_BYTES) throw sshInvalid('SSH certificate: too long');
   return blob;
 }

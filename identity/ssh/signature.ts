@@ -1,4 +1,6 @@
 import { type KeyObject, sign, verify } from 'node:crypto';
+import type { Signer } from '../signer.ts';
+import { DerReader, readUnsigned, TAG } from '../x509/der.ts';
 import { type NistCurve, nistCurve, sshKeyType } from './public-key.ts';
 import { SshReader, SshWriter, sshInvalid } from './wire.ts';
 
@@ -40,6 +42,25 @@ export function signSsh(
   const numbers = sign(curve.hash, data, { key, dsaEncoding: 'ieee-p1363' });
   const [r, s] = [numbers.subarray(0, curve.size), numbers.subarray(curve.size)];
   return signature(type, new SshWriter().mpint(r).mpint(s).finish());
+}
+
+/**
+ * As `signSsh` with `rsa-sha2-512`, with a key that may be elsewhere.
+ * @throws Fault SSH_INVALID if SSH has no such key
+ */
+export async function signSshBy(signer: Signer, data: Uint8Array): Promise<Buffer> {
+  const type = sshKeyType(signer.publicKey);
+  const curve = nistCurve(type);
+  if (type === 'ssh-rsa')
+    return signature('rsa-sha2-512', await signer.sign(data, { hash: 'sha512' }));
+  if (curve === undefined) return signature(type, await signer.sign(data, { hash: null }));
+  const numbers = DerReader.inside(
+    DerReader.only(await signer.sign(data, { hash: curve.hash }), TAG.sequence),
+  );
+  const writer = new SshWriter();
+  writer.mpint(readUnsigned(numbers.take(TAG.integer)));
+  writer.mpint(readUnsigned(numbers.take(TAG.integer)));
+  return signature(type, writer.finish());
 }
 
 /**

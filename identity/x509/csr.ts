@@ -20,12 +20,21 @@ import {
   readExtensions,
 } from './extensions.ts';
 import { publicKeyFromSpki, spkiOf } from './key.ts';
-import { algorithmFor, isSignedBy, signatureAlgorithm, signWith } from './signature.ts';
+import {
+  algorithmFor,
+  isSignedBy,
+  type SignatureAlgorithm,
+  signatureAlgorithm,
+  signWith,
+} from './signature.ts';
+import { readSubjectName, type SubjectName } from './subject-name.ts';
 
 /** What a certificate signing request asks for, once its signature has been verified. */
 export interface CertificateRequest {
   /** DER; the holder of the key signed the request. */
   readonly spki: Uint8Array;
+  /** A DER sequence that nobody has looked into. */
+  readonly subject: Uint8Array;
   readonly uriSans: readonly string[];
   readonly dnsSans: readonly string[];
 }
@@ -41,8 +50,18 @@ const MOST_ATTRIBUTES = 16;
  *   by the key it asks for
  */
 export function parseCsr(bytes: Uint8Array): CertificateRequest {
+  return asRefusal(() => readCsr(bytes));
+}
+
+/** The subject that a request asks for, undefined if it asks for none. @throws Fault INVALID_ARGUMENT */
+export function requestedSubject({ subject }: CertificateRequest): SubjectName | undefined {
+  const name = asRefusal(() => readSubjectName(subject));
+  return name.parts.length === 0 && name.commonNames.length === 0 ? undefined : name;
+}
+
+function asRefusal<T>(read: () => T): T {
   try {
-    return readCsr(bytes);
+    return read();
   } catch (error) {
     if (!(error instanceof DerError)) throw error;
     throw new Fault('INVALID_ARGUMENT', `CSR refused: ${error.message}`, { cause: error });
@@ -55,19 +74,27 @@ export function createCsr(
   { uri }: { readonly uri?: SpiffeId | undefined } = {},
 ): Uint8Array {
   const algorithm = algorithmFor(key);
-  const info = der(
-    TAG.sequence,
-    VERSION_1,
-    der(TAG.sequence),
-    spkiOf(createPublicKey(key)),
-    uri === undefined ? der(0xa0) : der(0xa0, uriRequest(uri)),
-  );
-  return der(
-    TAG.sequence,
-    info,
-    algorithm.identifier,
-    derOctetBits(signWith(key, algorithm, info)),
-  );
+  const info = csrInfo(spkiOf(createPublicKey(key)), { uri });
+  return signedCsr(info, algorithm, signWith(key, algorithm, info));
+}
+
+/** What of a request its signature is over. */
+export function csrInfo(
+  spki: Uint8Array,
+  parts: { readonly uri: SpiffeId | undefined; readonly subject?: Uint8Array },
+): Buffer {
+  const { uri, subject = der(TAG.sequence) } = parts;
+  const attributes = uri === undefined ? der(0xa0) : der(0xa0, uriRequest(uri));
+  return der(TAG.sequence, VERSION_1, subject, spki, attributes);
+}
+
+/** The request of a `csrInfo` and the signature over it. */
+export function signedCsr(
+  info: Uint8Array,
+  { identifier }: SignatureAlgorithm,
+  signature: Uint8Array,
+): Uint8Array {
+  return der(TAG.sequence, info, identifier, derOctetBits(signature));
 }
 
 function uriRequest(uri: SpiffeId): Buffer {
@@ -85,7 +112,7 @@ function readCsr(bytes: Uint8Array): CertificateRequest {
 
   const fields = DerReader.inside(info);
   if (!fields.take(TAG.integer).raw.equals(VERSION_1)) throw new DerError('not version 1');
-  fields.take(TAG.sequence);
+  const subject = fields.take(TAG.sequence).raw;
   const spki = fields.take(TAG.sequence).raw;
   const attributes = fields.optional(0xa0);
   fields.end();
@@ -96,7 +123,7 @@ function readCsr(bytes: Uint8Array): CertificateRequest {
     throw new DerError('signature does not verify');
   }
   const names = attributes === undefined ? undefined : readAttributes(DerReader.inside(attributes));
-  return { spki, uriSans: names?.uris ?? [], dnsSans: names?.dnsNames ?? [] };
+  return { spki, subject, uriSans: names?.uris ?? [], dnsSans: names?.dnsNames ?? [] };
 }
 
 /** The names asked for; attributes other than an extension request are passed over. */

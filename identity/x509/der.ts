@@ -1,7 +1,7 @@
 /**
  * DER, strictly: what we read comes from strangers, and two readings of one certificate are an
  * attack. Refused: indefinite or longer than minimal lengths, tag numbers over 30, integers with
- * needless bytes, trailing bytes, and anything over 64 KiB.
+ * needless bytes, trailing bytes, and anything over 64 KiB unless another bound is asked for.
  *
  * Source: X.690 (2021) clauses 8 and 10.
  */
@@ -18,7 +18,7 @@ export class DerError extends Error {
   override readonly name = 'DerError';
 }
 
-/** Bounds every structure that is read or written. */
+/** Bounds every structure that is read or written, unless another bound is asked for. */
 export const MAXIMUM_DER_BYTES = 65_536;
 
 /** Tag bytes, constructed bit included. */
@@ -40,24 +40,26 @@ export const TAG = {
 /** Reads values one after the other from the content of a constructed one. */
 export class DerReader {
   readonly #bytes: Buffer;
+  readonly #mostBytes: number;
   #at = 0;
 
   constructor(bytes: Uint8Array, mostBytes = MAXIMUM_DER_BYTES) {
     if (bytes.length > mostBytes) throw new DerError(`longer than ${mostBytes} bytes`);
+    this.#mostBytes = mostBytes;
     this.#bytes = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   }
 
   /** The one value that `bytes` are, with nothing after it. */
-  static only(bytes: Uint8Array, tag: number): Der {
-    const reader = new DerReader(bytes);
+  static only(bytes: Uint8Array, tag: number, mostBytes = MAXIMUM_DER_BYTES): Der {
+    const reader = new DerReader(bytes, mostBytes);
     const value = reader.take(tag);
     reader.end();
     return value;
   }
 
   /** A reader over a value's parts. */
-  static inside(value: Der): DerReader {
-    return new DerReader(value.content);
+  static inside(value: Der, mostBytes = MAXIMUM_DER_BYTES): DerReader {
+    return new DerReader(value.content, mostBytes);
   }
 
   get done(): boolean {
@@ -91,7 +93,7 @@ export class DerReader {
 
   /** A reader over the parts of the SEQUENCE that comes next. */
   sequence(): DerReader {
-    return DerReader.inside(this.take(TAG.sequence));
+    return DerReader.inside(this.take(TAG.sequence), this.#mostBytes);
   }
 
   end(): void {
@@ -108,9 +110,12 @@ export class DerReader {
   #length(): number {
     const first = this.#byte();
     if (first < 0x80) return first;
-    if (first !== 0x81 && first !== 0x82) throw new DerError('length indefinite or over 64 KiB');
-    const length = first === 0x81 ? this.#byte() : (this.#byte() << 8) | this.#byte();
-    if (length < (first === 0x81 ? 0x80 : 0x100)) throw new DerError('length not minimal');
+    const bytes = first - 0x80;
+    const most = this.#mostBytes > MAXIMUM_DER_BYTES ? 3 : 2;
+    if (bytes < 1 || bytes > most) throw new DerError('length indefinite or too large');
+    let length = 0;
+    for (let left = bytes; left > 0; left--) length = length * 256 + this.#byte();
+    if (length < (bytes === 1 ? 0x80 : 256 ** (bytes - 1))) throw new DerError('length not minimal');
     return length;
   }
 }
@@ -211,9 +216,16 @@ export function readTime(value: Der): Date {
 
 /** One value from its parts. */
 export function der(tag: number, ...parts: readonly Uint8Array[]): Buffer {
-  const length = parts.reduce((sum, part) => sum + part.length, 0);
-  if (length > MAXIMUM_DER_BYTES - 4) throw new DerError('longer than 64 KiB');
-  return Buffer.concat([header(tag, length), ...parts]);
+  return boundedDer(tag, parts, MAXIMUM_DER_BYTES);
+}
+
+/** As `der`, for what may be longer than 64 KiB; 16 MiB is what the header can tell. */
+export function boundedDer(tag: number, parts: readonly Uint8Array[], mostBytes: number): Buffer {
+  const content = Buffer.concat(parts);
+  const head = header(tag, content.length);
+  if (head.length + content.length > Math.min(mostBytes, 0xff_ffff))
+    throw new DerError(`longer than ${mostBytes} bytes`);
+  return Buffer.concat([head, content]);
 }
 
 export function derInteger(unsigned: Uint8Array): Buffer {
@@ -253,7 +265,8 @@ export function derTime(time: Date): Buffer {
 function header(tag: number, length: number): Buffer {
   if (length < 0x80) return Buffer.of(tag, length);
   if (length < 0x100) return Buffer.of(tag, 0x81, length);
-  return Buffer.of(tag, 0x82, length >> 8, length & 0xff);
+  if (length < 0x1_0000) return Buffer.of(tag, 0x82, length >> 8, length & 0xff);
+  return Buffer.of(tag, 0x83, length >> 16, (length >> 8) & 0xff, length & 0xff);
 }
 
 function hex(tag: number): string {

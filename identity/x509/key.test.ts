@@ -19,6 +19,7 @@ describe('generateKey', () => {
     'ec-p384': 'ec secp384r1',
     ed25519: 'ed25519 ',
     'rsa-2048': 'rsa 2048',
+    'rsa-4096': 'rsa 4096',
   };
   for (const type of Object.keys(types) as KeyType[]) {
     it(`makes a private ${type} key that publicKeyFromSpki admits`, async () => {

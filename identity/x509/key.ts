@@ -10,7 +10,7 @@ import { detachedKey } from '../detached-key.ts';
 import { DerError, DerReader, readOctetBits, readUnsigned, TAG } from './der.ts';
 
 /** What a key that Writ makes can be. */
-export type KeyType = 'ec-p256' | 'ec-p384' | 'ed25519' | 'rsa-2048';
+export type KeyType = 'ec-p256' | 'ec-p384' | 'ed25519' | 'rsa-2048' | 'rsa-4096';
 
 const generate = promisify(generateKeyPair);
 
@@ -29,7 +29,17 @@ function generatePair(type: KeyType): Promise<{ readonly privateKey: KeyObject }
       return generate('ed25519');
     case 'rsa-2048':
       return generate('rsa', { modulusLength: 2048 });
+    case 'rsa-4096':
+      return generate('rsa', { modulusLength: 4096 });
   }
+}
+
+/** What a key is, e.g. `ec-p256` or `rsa-3072`; '' for one that Writ never makes and never takes. */
+export function keyTypeName({ asymmetricKeyType, asymmetricKeyDetails = {} }: KeyObject): string {
+  const { namedCurve, modulusLength } = asymmetricKeyDetails;
+  if (asymmetricKeyType === 'rsa') return `rsa-${modulusLength}`;
+  if (asymmetricKeyType === 'ed25519') return 'ed25519';
+  return namedCurve === 'prime256v1' ? 'ec-p256' : namedCurve === 'secp384r1' ? 'ec-p384' : '';
 }
 
 /** The SubjectPublicKeyInfo of a key, public or private. */

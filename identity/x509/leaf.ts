@@ -3,15 +3,17 @@
  * key and names are made once for each authority. A general certificate builder costs 12 to 25 times
  * the CPU of this one.
  */
-import { createPublicKey, type KeyObject, randomBytes } from 'node:crypto';
+import { type KeyObject, randomBytes } from 'node:crypto';
 import { isIP } from 'node:net';
 import { Fault } from '../../runtime/fault.ts';
+import { localSigner, type Signer, whenHere } from '../signer.ts';
 import type { SpiffeId } from '../spiffe-id.ts';
 import { type Certificate, parseCertificate, publicKeyOf } from './certificate.ts';
 import { der, derInteger, derOctetBits, derOid, derTime, TAG } from './der.ts';
 import { derAltNames, derExtension, OID } from './extensions.ts';
 import { subjectKeyIdOf } from './key.ts';
-import { algorithmFor, type SignatureAlgorithm, signWith } from './signature.ts';
+import { algorithmFor, type SignatureAlgorithm } from './signature.ts';
+import { derName, relativeName, type SubjectName } from './subject-name.ts';
 
 /** What a leaf is to say. */
 export interface LeafRequest {
@@ -20,6 +22,8 @@ export interface LeafRequest {
   readonly uri: SpiffeId;
   /** The first is the subject's common name too, if it has at most 64 characters. */
   readonly dnsNames: readonly string[];
+  /** In the place of C=US, O=SPIRE. */
+  readonly subject?: SubjectName | undefined;
   readonly ipAddresses?: readonly string[];
   /** Cut to the authority's own end, and to whole seconds. */
   readonly notAfter: Date;
@@ -34,13 +38,13 @@ export interface SignedLeaf {
   readonly notAfter: Date;
 }
 
-/** Signs leaves in the name of one authority. */
-export interface LeafSigner {
+/** Signs leaves in the name of one authority; one whose key is here answers at once. */
+export interface LeafSigner<Result extends SignedLeaf | Promise<SignedLeaf> = SignedLeaf> {
   /**
    * @throws Fault INVALID_ARGUMENT: a DNS name or address that no certificate can carry
    * @throws Fault FAILED_PRECONDITION: the leaf, or the authority, would have ended already
    */
-  sign(request: LeafRequest): SignedLeaf;
+  sign(request: LeafRequest): Result;
 }
 
 const BACKDATED_MS = 10_000;
@@ -80,30 +84,61 @@ export function leafSigner(authority: {
   readonly certificate: Uint8Array;
   readonly privateKey: KeyObject;
 }): LeafSigner {
-  const { privateKey } = authority;
-  const certificate = parseCertificate(authority.certificate);
-  if (!createPublicKey(privateKey).equals(publicKeyOf(certificate))) {
+  const signer = localSigner(authority.privateKey);
+  const parts = signerParts(authority.certificate, signer);
+  return {
+    sign: (request) => {
+      const leaf = leafBody(parts, request);
+      return finished(parts, leaf, signer.sign(leaf.tbs, parts.algorithm));
+    },
+  };
+}
+
+/** As `leafSigner`, for a key that may be elsewhere. */
+export function remoteLeafSigner(authority: {
+  readonly certificate: Uint8Array;
+  readonly signer: Signer;
+}): LeafSigner<SignedLeaf | Promise<SignedLeaf>> {
+  const { signer } = authority;
+  const parts = signerParts(authority.certificate, signer);
+  return {
+    sign: (request) => {
+      const leaf = leafBody(parts, request);
+      return whenHere(signer.sign(leaf.tbs, parts.algorithm), (signature) =>
+        finished(parts, leaf, signature),
+      );
+    },
+  };
+}
+
+interface SignerParts {
+  readonly certificate: Certificate;
+  readonly algorithm: SignatureAlgorithm;
+  readonly fixed: Uint8Array;
+}
+
+function signerParts(bytes: Uint8Array, { publicKey }: Signer): SignerParts {
+  const certificate = parseCertificate(bytes);
+  if (!publicKey.equals(publicKeyOf(certificate))) {
     throw new Error('the key is not that of the authority');
   }
-  const algorithm = algorithmFor(privateKey);
   const keyId = certificate.subjectKeyId ?? subjectKeyIdOf(certificate.spki);
   const fixed = Buffer.concat([
     PROFILE,
     derExtension(OID.authorityKeyId, false, der(TAG.sequence, der(0x80, keyId))),
   ]);
-  const parts = { certificate, privateKey, algorithm, fixed };
-  return { sign: (request) => signLeaf(parts, request) };
+  return { certificate, algorithm: algorithmFor(publicKey), fixed };
 }
 
-interface SignerParts {
-  readonly certificate: Certificate;
-  readonly privateKey: KeyObject;
-  readonly algorithm: SignatureAlgorithm;
-  readonly fixed: Uint8Array;
+interface LeafBody {
+  /** What is signed. */
+  readonly tbs: Uint8Array;
+  readonly serial: string;
+  readonly notBefore: Date;
+  readonly notAfter: Date;
 }
 
-function signLeaf(parts: SignerParts, request: LeafRequest): SignedLeaf {
-  const { certificate, privateKey, algorithm, fixed } = parts;
+function leafBody({ certificate, algorithm, fixed }: SignerParts, request: LeafRequest): LeafBody {
   const { notBefore, notAfter } = validity(certificate, request);
   const serial = newSerial();
   const tbs = der(
@@ -113,17 +148,20 @@ function signLeaf(parts: SignerParts, request: LeafRequest): SignedLeaf {
     algorithm.identifier,
     certificate.subject,
     der(TAG.sequence, derTime(notBefore), derTime(notAfter)),
-    subject(request.dnsNames),
+    subject(request),
     request.spki,
     der(0xa3, der(TAG.sequence, fixed, ownExtensions(request))),
   );
-  const signature = derOctetBits(signWith(privateKey, algorithm, tbs));
-  return {
-    der: der(TAG.sequence, tbs, algorithm.identifier, signature),
-    serial: serial.toString('hex'),
-    notBefore,
-    notAfter,
-  };
+  return { tbs, serial: serial.toString('hex'), notBefore, notAfter };
+}
+
+function finished(
+  { algorithm }: SignerParts,
+  { tbs, ...leaf }: LeafBody,
+  signature: Uint8Array,
+): SignedLeaf {
+  const whole = der(TAG.sequence, tbs, algorithm.identifier, derOctetBits(signature));
+  return { der: whole, ...leaf };
 }
 
 /** 16 random bytes; the first is 0x40 to 0x7f, so that the INTEGER is positive and never shorter. */
@@ -146,10 +184,11 @@ function wholeSeconds(milliseconds: number): Date {
   return new Date(Math.floor(milliseconds / 1000) * 1000);
 }
 
-function subject([first]: readonly string[]): Buffer {
-  if (first === undefined || first.length > LONGEST_COMMON_NAME) return SUBJECT_WITHOUT_NAME;
-  const commonName = der(TAG.utf8String, Buffer.from(first, 'latin1'));
-  return der(TAG.sequence, ...SUBJECT, relativeName('2.5.4.3', commonName));
+function subject({ dnsNames: [first], subject: wanted }: LeafRequest): Buffer {
+  const commonName =
+    first !== undefined && first.length <= LONGEST_COMMON_NAME ? first : wanted?.commonNames[0];
+  if (wanted === undefined && commonName === undefined) return SUBJECT_WITHOUT_NAME;
+  return derName(wanted?.parts ?? SUBJECT, commonName);
 }
 
 function ownExtensions({ spki, uri, dnsNames, ipAddresses = [] }: LeafRequest): Buffer {
@@ -167,8 +206,4 @@ function ownExtensions({ spki, uri, dnsNames, ipAddresses = [] }: LeafRequest): 
     derExtension(OID.subjectKeyId, false, der(TAG.octetString, subjectKeyIdOf(spki))),
     derExtension(OID.subjectAltName, false, names),
   ]);
-}
-
-function relativeName(oid: string, value: Uint8Array): Buffer {
-  return der(TAG.set, der(TAG.sequence, derOid(oid), value));
 }
