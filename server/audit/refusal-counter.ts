@@ -23,7 +23,8 @@ export interface RefusedConnection {
 }
 
 interface Counted {
-  readonly event: EventInit;
+  /** The first of those that are counted. */
+  event: EventInit;
   count: number;
   writtenMs: number | undefined;
 }
@@ -66,6 +67,7 @@ export class RefusalCounter implements AsyncDisposable {
   count(key: string, event: EventInit): void {
     const known = this.#counted.get(key);
     if (known !== undefined) {
+      if (known.count === 0) known.event = event;
       known.count += 1;
     } else if (this.#counted.size < maximumKeys(event) || key === OVERFLOW.type) {
       this.#counted.set(key, { event, count: 1, writtenMs: undefined });
@@ -119,7 +121,8 @@ export class RefusalCounter implements AsyncDisposable {
 }
 
 function maximumKeys({ actor }: EventInit): number {
-  return actor?.kind === 'agent' ? MAXIMUM_KEYS_OF_ALL : MAXIMUM_KEYS;
+  const isKnown = actor?.kind !== undefined && actor.kind !== 'unknown';
+  return isKnown ? MAXIMUM_KEYS_OF_ALL : MAXIMUM_KEYS;
 }
 
 function withCount({ event, count }: Counted): EventInit {

@@ -42,27 +42,29 @@ describe('MIGRATIONS', () => {
     );
   });
 
-  it('takes a store of version 1 to version 2 with every row it has', async () => {
+  it('takes a store of version 1 to the newest version with every row it has', async () => {
     storeOf(1, FIRST);
     await using store = await openSqlite(file);
     assert.deepEqual(await store.all('select * from authorities order by id'), [
       {
         ...{ id: 'a', kind: 'x509', state: 'active', certificate: Uint8Array.of(1) },
         ...{ public_key: Uint8Array.of(2), not_before_ms: 3, not_after_ms: 4, tainted: 1 },
+        ...{ key_name: '', chain: null, upstream_id: '', tainted_at_ms: null },
       },
       {
         ...{ id: 'b', kind: 'jwt', state: 'old', certificate: null },
         ...{ public_key: Uint8Array.of(5), not_before_ms: 6, not_after_ms: 7, tainted: 0 },
+        ...{ key_name: '', chain: null, upstream_id: '', tainted_at_ms: null },
       },
     ]);
     assert.deepEqual(await store.all('select * from ledger order by serial'), [
       {
         ...{ serial: '0a', kind: 'x509', spiffe_id: 'spiffe://example.org/a', entry_id: 'e' },
-        ...{ agent_id: 'g', issued_at_ms: 1, not_after_ms: 2 },
+        ...{ agent_id: 'g', issued_at_ms: 1, not_after_ms: 2, authority_id: '' },
       },
       {
         ...{ serial: '0b', kind: 'server', spiffe_id: 's', entry_id: null },
-        ...{ agent_id: null, issued_at_ms: 3, not_after_ms: 4 },
+        ...{ agent_id: null, issued_at_ms: 3, not_after_ms: 4, authority_id: '' },
       },
     ]);
     assert.deepEqual(await store.all('select id, purpose, login from sessions'), [
@@ -71,10 +73,10 @@ describe('MIGRATIONS', () => {
     assert.deepEqual(await store.all('select id, name, ports from gateways'), [
       { id: 'gw', name: 'main', ports: '{}' },
     ]);
-    assert.deepEqual(await store.all('pragma user_version'), [{ user_version: 2 }]);
+    assert.deepEqual(await store.all('pragma user_version'), [{ user_version: 3 }]);
   });
 
-  it('leaves a store of version 1 as it was if it cannot be taken to version 2', async () => {
+  it('leaves a store of version 1 as it was if it cannot be taken to a newer version', async () => {
     storeOf(1, `${FIRST} create table new_ledger (a text);`);
     await assert.rejects(openSqlite(file), { code: 'STATE_UNUSABLE' });
     const raw = new Database(file);
@@ -87,6 +89,17 @@ describe('MIGRATIONS', () => {
     assert.deepEqual([left, await count('ledger'), await count('authorities')], [2, 2, 2]);
   });
 
+  it('trusts the SSH keys that were lost before version 3 no more, but for those of hosts', async () => {
+    const row = (id: string, kind: string, state: string) => `insert into authorities
+      (id, kind, state, public_key, not_before_ms, not_after_ms)
+      values ('${id}', '${kind}', '${state}', x'05', 1, 2);`;
+    const rows = [row('a', 'ssh-user', 'active'), row('b', 'ssh-user', 'old')];
+    storeOf(2, [...rows, row('c', 'ssh-gateway', 'old'), row('d', 'ssh-host', 'old')].join('\n'));
+    await using store = await openSqlite(file);
+    const found = await store.all('select id from authorities where tainted = 1 order by id');
+    assert.deepEqual(found, [{ id: 'b' }, { id: 'c' }]);
+  });
+
   it('keeps the indexes of the tables it makes anew', async () => {
     storeOf(1, FIRST);
     await using store = await openSqlite(file);
@@ -94,18 +107,24 @@ describe('MIGRATIONS', () => {
       'explain query plan select * from ledger where spiffe_id = ?',
       's',
     );
-    assert.match(String(plan[0]?.detail), /ledger_by_spiffe_id/);
+    assert.match(String(plan[0]?.detail), /ledger_by_holder/);
   });
 
-  it('lets version 2 hold the kinds of SSH, and no others', async () => {
+  it('lets the newest version hold the kinds of SSH, and no others', async () => {
     storeOf(1, '');
     await using store = await openSqlite(file);
     const put = (table: string, kind: string) =>
       store.transaction((tx) =>
         table === 'ledger'
-          ? tx.run(`insert into ledger values (?, ?, '', null, null, 0, 0)`, kind, kind)
+          ? tx.run(
+              `insert into ledger (serial, kind, spiffe_id, issued_at_ms, not_after_ms)
+               values (?, ?, '', 0, 0)`,
+              kind,
+              kind,
+            )
           : tx.run(
-              `insert into authorities values (?, ?, 'active', null, x'', 0, 0, 0)`,
+              `insert into authorities (id, kind, state, public_key, not_before_ms, not_after_ms)
+               values (?, ?, 'active', x'', 0, 0)`,
               kind,
               kind,
             ),

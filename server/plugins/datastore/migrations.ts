@@ -187,4 +187,59 @@ alter table sessions add column login text not null default '';
 alter table gateways add column ports text not null default '{}'; -- JSON object
 `,
   },
+  {
+    version: 3,
+    sql: `
+-- Not released yet: append here. From here on only what SQLite and PostgreSQL share (dialect.ts).
+alter table identities add column jwt_audiences text not null default '[]'; -- JSON list; empty: any
+alter table identities add column max_agents integer not null default 0;    -- 0: any number
+create table registrars (
+  spiffe_id text primary key,
+  body blob not null,              -- writ.admin.v1.Registrar
+  created_at_ms integer not null
+);
+alter table entry_events add column spiffe_id text not null default ''; -- identity or agent; both empty: anybody
+create index entry_events_by_time on entry_events (at_ms);
+drop index ledger_by_spiffe_id;
+create index ledger_by_holder on ledger (spiffe_id, not_after_ms);
+create table federated_bundles (
+  trust_domain text primary key,
+  body blob not null,              -- spire.api.types.Bundle
+  updated_at_ms integer not null
+);
+create table federation_relationships (
+  trust_domain text primary key,
+  body blob not null,              -- spire.api.types.FederationRelationship, without its bundle
+  created_at_ms integer not null
+);
+create table entry_federation (    -- federates_with of the entries; before this version none had any
+  trust_domain text not null,
+  entry_id text not null,
+  primary key (trust_domain, entry_id)
+);
+create index entry_federation_by_entry on entry_federation (entry_id);
+alter table ledger add column authority_id text not null default ''; -- who signed; '': before this version
+alter table authorities add column key_name text not null default ''; -- the key manager's; '': <kind>-<id>
+alter table authorities add column chain blob;                        -- DER, from it to its root, without either
+alter table authorities add column upstream_id text not null default ''; -- hex subject key id of a root that is not ours
+alter table authorities add column tainted_at_ms integer;
+-- Their keys were lost, and nothing that they signed lives for long.
+update authorities set tainted = 1 where kind in ('ssh-user', 'ssh-gateway') and state = 'old';
+create table oidc_tokens (         -- that have proved a node, until they would be too old to
+  sha256 blob primary key,         -- of issuer and jti
+  expires_at_ms integer not null
+);
+create table trusted_authorities ( -- in the bundle, but not ours to sign with
+  kind text not null check (kind in ('x509', 'jwt')),
+  id text not null,                -- x509: hex SHA-256 of the certificate; jwt: key id
+  source text not null check (source in ('upstream', 'published', 'appended')),
+  certificate blob,                -- DER, x509 alone
+  public_key blob not null,        -- SPKI DER
+  subject_key_id text not null,    -- hex; '' for jwt
+  not_after_ms integer,            -- null: never
+  tainted_at_ms integer,
+  primary key (kind, id)
+);
+`,
+  },
 ];
