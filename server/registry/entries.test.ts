@@ -13,10 +13,10 @@ import {
   RegistryWorld,
   TD,
 } from '../../test/fixtures/registry-world.ts';
-import { Entries } from './entries.ts';
 import { entryPredicate } from './entry-filters.ts';
 import { EntryIndex, idText } from './entry-index.ts';
 import { joinTokenHandle } from './join-token-ids.ts';
+import { RegistryChanges } from './registry-changes.ts';
 
 describe('Entries', () => {
   let world: RegistryWorld;
@@ -150,6 +150,16 @@ describe('Entries', () => {
       [
         'store_svid with two selector types',
         entryInit({ selectors: ['a:b', 'c:d'], more: { storeSvid: true } }),
+      ],
+      [
+        'store_svid that is issued on demand',
+        entryInit({
+          more: { storeSvid: true, additionalAttributes: { disableX509SvidPrefetch: true } },
+        }),
+      ],
+      [
+        '257 federated trust domains',
+        entryInit({ more: { federatesWith: Array.from({ length: 257 }, (_, n) => `${n}.org`) } }),
       ],
       ['a selector twice', entryInit({ selectors: ['a:b', 'a:b'] }), 'ALREADY_EXISTS'],
     ];
@@ -308,7 +318,7 @@ describe('Entries', () => {
     await assert.rejects(broken);
     assert.equal(world.index.size, 1);
     const index = new EntryIndex(`spiffe://${TD}/spire/server`);
-    await new Entries({ ...world, trustDomain: TD, index }).load();
+    await new RegistryChanges({ clock: world.clock, index }).load(world.store);
     assert.deepEqual([...index.after('')], [kept]);
   });
 });

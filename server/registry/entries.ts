@@ -1,22 +1,24 @@
-import { randomUUID } from 'node:crypto';
-import { clone, create, fromBinary, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
+import { clone, fromBinary, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
 import type { TrustDomain } from '../../identity/spiffe-id.ts';
 import {
   type Entry,
   type EntryMask,
   EntrySchema,
 } from '../../proto/gen/spire/api/types/entry_pb.ts';
-import { Outcome } from '../../proto/gen/writ/audit/v1/audit_pb.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import { Fault } from '../../runtime/fault.ts';
-import { type Actor, SERVER_ACTOR } from '../access/actor.ts';
+import { SERVER_ACTOR } from '../access/actor.ts';
 import type { Revocations } from '../access/revocations.ts';
 import type { AuditLog, EventInit } from '../audit/audit-log.ts';
 import type { Datastore, Reader, Transaction } from '../plugins/datastore/datastore.ts';
 import { blob, text } from '../plugins/datastore/row.ts';
-import { type EntryIndex, idText } from './entry-index.ts';
+import { type EntryChange, entryEvent } from './entry-change.ts';
+import { addFederation, dropFederation } from './entry-federation.ts';
+import { idText } from './entry-index.ts';
 import { type CheckedEntry, checkEntry } from './entry-validation.ts';
+import { federatedTrustDomains } from './federated-bundle-rows.ts';
 import type { Identities } from './identities.ts';
+import { type CreatedEntry, NewEntries } from './new-entries.ts';
 import type { RegistryChanges } from './registry-changes.ts';
 import { refuseGatewayNames } from './reserved-names.ts';
 import { selectorText } from './selectors.ts';
@@ -28,20 +30,7 @@ export interface EntriesOptions {
   readonly trustDomain: TrustDomain;
   readonly revocations: Revocations;
   readonly changes: RegistryChanges;
-  readonly index: EntryIndex;
   readonly identities: Identities;
-}
-
-export interface EntryChange {
-  readonly actor: Actor;
-  /** Lets SPIFFE IDs under `/spire` and `/writ` through: for what the server itself makes. */
-  readonly allowReserved?: boolean;
-}
-
-/** An entry as it stands after `create`; not `isNew` if a similar one was there. */
-export interface CreatedEntry {
-  readonly entry: Entry;
-  readonly isNew: boolean;
 }
 
 /** Registration entries: rows of the store, mirrored in the index once they are committed. */
@@ -50,13 +39,6 @@ export class Entries {
 
   constructor(options: EntriesOptions) {
     this.#options = options;
-  }
-
-  /** Feeds the index; once. */
-  async load(): Promise<void> {
-    const { store, index } = this.#options;
-    const rows = await store.all('select body from entries order by id');
-    for (const row of rows) index.put(fromBinary(EntrySchema, blob(row, 'body')));
   }
 
   /**
@@ -69,22 +51,22 @@ export class Entries {
   async create(
     tx: Transaction,
     init: MessageInitShape<typeof EntrySchema>,
-    { actor, allowReserved = false }: EntryChange,
+    change: EntryChange,
   ): Promise<CreatedEntry> {
-    const { trustDomain, clock, identities } = this.#options;
-    const checked = checkEntry(create(EntrySchema, init), { trustDomain, allowReserved });
-    const similar = await findSimilar(tx, checked);
-    if (similar !== undefined) return { entry: similar, isNew: false };
-    const { entry } = checked;
-    if (entry.id === '') entry.id = randomUUID();
-    else if ((await findEntry(tx, entry.id)) !== undefined)
-      throw new Fault('ALREADY_EXISTS', 'an entry of that id is there already');
-    await refuseGatewayNames(tx, entry.dnsNames);
-    await identities.ensure(tx, checked.spiffeId, actor);
-    entry.revisionNumber = 0n;
-    entry.createdAt = BigInt(Math.floor(clock.now().getTime() / 1000));
-    await this.#write(tx, checked, entryEvent('entry.created', entry, actor));
-    return { entry, isNew: true };
+    const [made] = await this.createAll(tx, [init], change);
+    if (made === undefined) throw new Error('an entry that was to be made is lost');
+    if (made instanceof Fault) throw made;
+    return made;
+  }
+
+  /** The same for many, in their order; what `create` would throw stands in the place of its entry. */
+  async createAll(
+    tx: Transaction,
+    inits: readonly MessageInitShape<typeof EntrySchema>[],
+    change: EntryChange,
+  ): Promise<(CreatedEntry | Fault)[]> {
+    const batch = await NewEntries.open({ ...this.#options, tx, change }, inits);
+    return batch.create();
   }
 
   /**
@@ -97,29 +79,36 @@ export class Entries {
     tx: Transaction,
     update: Entry,
     mask: EntryMask | undefined,
-    { actor, allowReserved = false }: EntryChange,
+    { actor, bounds, allowReserved = false }: EntryChange,
   ): Promise<Entry> {
     const { trustDomain, clock, identities } = this.#options;
     const known = await findEntry(tx, update.id);
     if (known === undefined) throw new Fault('NOT_FOUND', 'entry not found');
-    const checked = checkEntry(merge(known, update, mask), { trustDomain, allowReserved });
+    bounds?.requireOwn(known);
+    const federated = await federatedTrustDomains(tx);
+    const rules = { trustDomain, allowReserved, federated };
+    const checked = checkEntry(merge(known, update, mask), rules);
     const { entry } = checked;
+    await bounds?.requireWithin(entry);
     const similar = await findSimilar(tx, checked);
     if (similar !== undefined && similar.id !== known.id)
       throw new Fault('ALREADY_EXISTS', 'a similar entry is there already');
     await refuseGatewayNames(tx, entry.dnsNames);
-    await identities.ensure(tx, checked.spiffeId, actor);
+    await identities.ensure(tx, checked.spiffeId, actor, bounds?.identityDefaults);
     entry.revisionNumber = known.revisionNumber + 1n;
     if (holderKey(entry) !== holderKey(known) || hasEnded(entry, clock.now()))
       await this.#revoke(tx, known, 'entry.update', 'the entry of this identity was changed');
+    await dropFederation(tx, known);
     await this.#write(tx, checked, entryEvent('entry.updated', entry, actor));
+    await addFederation(tx, [entry]);
     return entry;
   }
 
   /** Deletes an entry and ends its sessions; false if there is none. */
-  async delete(tx: Transaction, id: string, { actor }: EntryChange): Promise<boolean> {
+  async delete(tx: Transaction, id: string, { actor, bounds }: EntryChange): Promise<boolean> {
     const known = await findEntry(tx, id);
     if (known === undefined) return false;
+    bounds?.requireOwn(known);
     await this.#revoke(tx, known, 'entry.delete', 'the entry of this identity was deleted');
     await this.#remove(tx, known, entryEvent('entry.deleted', known, actor));
     return true;
@@ -149,33 +138,28 @@ export class Entries {
   }
 
   async #write(tx: Transaction, checked: CheckedEntry, event: EventInit): Promise<void> {
-    const { audit, changes, index } = this.#options;
+    const { audit, changes } = this.#options;
     const { entry } = checked;
     await tx.run(
-      `insert into entries (id, spiffe_id, parent_id, selectors, body, expires_at_ms, created_at_ms)
-       values (?, ?, ?, ?, ?, ?, ?)
-       on conflict (id) do update set spiffe_id = excluded.spiffe_id,
-         parent_id = excluded.parent_id, selectors = excluded.selectors, body = excluded.body,
-         expires_at_ms = excluded.expires_at_ms`,
-      entry.id,
+      `update entries set spiffe_id = ?, parent_id = ?, selectors = ?, body = ?, expires_at_ms = ?
+       where id = ?`,
       checked.spiffeId.toString(),
       checked.parentId.toString(),
       checked.selectors,
       toBinary(EntrySchema, entry),
       Number(entry.expiresAt) * 1000,
-      Number(entry.createdAt) * 1000,
+      entry.id,
     );
     await audit.append(tx, event);
-    await changes.record(tx, entry.id);
-    tx.afterCommit(() => index.put(entry));
+    await changes.record(tx, { kind: 'entry', id: entry.id, entry });
   }
 
   async #remove(tx: Transaction, entry: Entry, event: EventInit): Promise<void> {
-    const { audit, changes, index } = this.#options;
+    const { audit, changes } = this.#options;
     await tx.run('delete from entries where id = ?', entry.id);
+    await dropFederation(tx, entry);
     await audit.append(tx, event);
-    await changes.record(tx, entry.id);
-    tx.afterCommit(() => index.remove(entry.id));
+    await changes.record(tx, { kind: 'entry', id: entry.id, entry: undefined });
   }
 
   async #revoke(tx: Transaction, entry: Entry, cause: string, reason: string): Promise<void> {
@@ -221,19 +205,4 @@ function hasEnded({ expiresAt }: Entry, now: Date): boolean {
 /** What of an entry decides who gets its SPIFFE ID. */
 function holderKey({ spiffeId, parentId, selectors }: Entry): string {
   return JSON.stringify([idText(spiffeId), idText(parentId), selectors.map(selectorText).sort()]);
-}
-
-function entryEvent(type: string, entry: Entry, actor: Actor): EventInit {
-  return {
-    type,
-    outcome: Outcome.SUCCESS,
-    actor,
-    spiffeId: idText(entry.spiffeId),
-    entryId: entry.id,
-    attributes: {
-      parent_id: idText(entry.parentId),
-      revision: String(entry.revisionNumber),
-      selectors: entry.selectors.map(selectorText).join(' ').slice(0, 2048),
-    },
-  };
 }

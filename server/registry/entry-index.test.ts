@@ -89,7 +89,37 @@ describe('EntryIndex', () => {
     assert.equal(index.nextExpiryMs(START), START.getTime() + 1);
     assert.equal(index.nextExpiryMs(new Date(START.getTime() + 1)), (seconds + 5) * 1000);
     index.remove('e0');
-    assert.equal(index.nextExpiryMs(new Date(START.getTime() + 1)), FOREVER);
+    assert.equal(index.nextExpiryMs(new Date(START.getTime() + 5000)), FOREVER);
+  });
+
+  it('puts all in the place of what was there', () => {
+    const index = indexOf({ path: '/old' }, { path: '/older' });
+    const entry = create(EntrySchema, entryInit({ parent: '/spire/agent/x/a', more: { id: 'n' } }));
+    const standing = { isActive: true, expiresAtMs: FOREVER };
+    index.replace([entry], [[idText(entry.spiffeId), standing]]);
+    assert.deepEqual([idsFor(index), index.size, [...index.after('')]], [['n'], 1, [entry]]);
+    index.setStanding(`spiffe://${TD}/old`, standing);
+    assert.deepEqual(idsFor(index), ['n']);
+  });
+
+  it('tells whom a change concerns: those above an entry, and the agents of aliases', () => {
+    const index = indexOf(
+      { path: '/alias', parent: '/spire/server', selectors: ['x:rack:1'] },
+      { path: '/by-alias', parent: '/alias' },
+      { path: '/below', parent: '/by-alias' },
+      { path: '/direct' },
+      { path: '/direct', parent: '/spire/agent/x/b' },
+    );
+    const told = (entryIds: string[], spiffeIds: string[] = []) => {
+      const { ids, aliases } = index.concernedBy(entryIds, spiffeIds);
+      return [[...ids].map((id) => id.slice(`spiffe://${TD}`.length)).sort(), aliases];
+    };
+    assert.deepEqual(told(['e2']), [['/alias', '/by-alias'], [['x:rack:1']]]);
+    assert.deepEqual(told(['e3', 'none']), [['/spire/agent/x/a'], []]);
+    assert.deepEqual(told([], [`spiffe://${TD}/direct`]), [
+      ['/spire/agent/x/a', '/spire/agent/x/b'],
+      [],
+    ]);
   });
 
   it('agrees with a plain model on a thousand random registries', () => {

@@ -1,6 +1,7 @@
 import type { Entry } from '../../proto/gen/spire/api/types/entry_pb.ts';
 import type { SPIFFEID } from '../../proto/gen/spire/api/types/spiffeid_pb.ts';
 import { type Selector, selectorText } from './selectors.ts';
+import { SortedIds } from './sorted-ids.ts';
 
 /** An agent, as far as the choice of its entries goes. */
 export interface IndexedAgent {
@@ -13,6 +14,21 @@ export interface IndexedAgent {
 export interface Standing {
   readonly isActive: boolean;
   readonly expiresAtMs: number;
+}
+
+/** Whom a change may concern. */
+export interface Concerned {
+  /** SPIFFE IDs of agents, and of aliases whose agents are meant. */
+  readonly ids: ReadonlySet<string>;
+  /** Selectors of aliases that came, changed or went: the agents that have all of a set are meant. */
+  readonly aliases: readonly (readonly string[])[];
+}
+
+/** An entry that an agent may serve. */
+export interface Reached {
+  readonly entry: Entry;
+  /** SPIFFE IDs from the agent, or an alias of it, down to the entry's parent. */
+  readonly through: readonly string[];
 }
 
 interface Indexed {
@@ -31,13 +47,14 @@ interface Indexed {
 export class EntryIndex {
   readonly #serverId: string;
   readonly #byId = new Map<string, Indexed>();
-  readonly #byParent = new Map<string, Set<Indexed>>();
-  readonly #bySpiffeId = new Map<string, Set<Indexed>>();
+  readonly #byParent: Groups = new Map();
+  readonly #bySpiffeId: Groups = new Map();
   /** Node aliases by their first selector: an agent that matches one has all of its selectors. */
-  readonly #aliases = new Map<string, Set<Indexed>>();
+  readonly #aliases: Groups = new Map();
   readonly #standings = new Map<string, Standing>();
-  #ids: string[] = [];
-  #nextExpiryMs: number | undefined;
+  readonly #ids = new SortedIds();
+  /** No end lies before it but those that `nextExpiryMs` was told to look behind. */
+  #nextExpiryMs = Number.NEGATIVE_INFINITY;
 
   /** @param serverId parent of node aliases, `spiffe://<trust domain>/spire/server` */
   constructor(serverId: string) {
@@ -54,51 +71,81 @@ export class EntryIndex {
 
   put(entry: Entry): void {
     if (this.#byId.has(entry.id)) this.#unlink(entry.id);
-    else this.#ids.splice(this.#rank(entry.id), 0, entry.id);
+    else this.#ids.add(entry.id);
     const indexed = indexedEntry(entry);
     this.#byId.set(entry.id, indexed);
     for (const [map, key] of this.#places(indexed)) addTo(map, key, indexed);
-    this.#nextExpiryMs = undefined;
+    this.#nextExpiryMs = Math.min(this.#nextExpiryMs, indexed.expiresAtMs);
   }
 
   remove(id: string): void {
     if (!this.#byId.has(id)) return;
     this.#unlink(id);
     this.#byId.delete(id);
-    this.#ids.splice(this.#rank(id), 1);
-    this.#nextExpiryMs = undefined;
+    this.#ids.delete(id);
   }
 
   setStanding(spiffeId: string, standing: Standing): void {
     this.#standings.set(spiffeId, standing);
-    this.#nextExpiryMs = undefined;
+    this.#nextExpiryMs = Math.min(this.#nextExpiryMs, standing.expiresAtMs);
+  }
+
+  /** Takes the place of all there was. */
+  replace(entries: Iterable<Entry>, standings: Iterable<readonly [string, Standing]>): void {
+    for (const id of [...this.#byId.keys()]) this.remove(id);
+    this.#standings.clear();
+    for (const entry of entries) this.put(entry);
+    for (const [spiffeId, standing] of standings) this.setStanding(spiffeId, standing);
+  }
+
+  /** Whom a change of these may concern, as the index stands. */
+  concernedBy(entryIds: Iterable<string>, spiffeIds: Iterable<string>): Concerned {
+    const ids = new Set<string>();
+    const aliases: (readonly string[])[] = [];
+    const climb = ({ parentId, selectors }: Indexed) => {
+      if (parentId === this.#serverId) aliases.push(selectors);
+      else ids.add(parentId);
+    };
+    for (const id of entryIds) {
+      const indexed = this.#byId.get(id);
+      if (indexed !== undefined) climb(indexed);
+    }
+    for (const spiffeId of spiffeIds)
+      for (const one of membersOf(this.#bySpiffeId, spiffeId)) climb(one);
+    // A Set that grows while it is walked visits what is added, and each id once.
+    for (const id of ids) for (const above of membersOf(this.#bySpiffeId, id)) climb(above);
+    return { ids, aliases };
   }
 
   /** Entries in the order of their ids, those after `afterId` alone. */
   *after(afterId: string): Iterable<Entry> {
-    let at = this.#rank(afterId);
-    if (this.#ids[at] === afterId) at += 1;
-    for (; at < this.#ids.length; at += 1) {
-      const indexed = this.#byId.get(this.#ids[at] ?? '');
+    for (const id of this.#ids.after(afterId)) {
+      const indexed = this.#byId.get(id);
       if (indexed !== undefined) yield indexed.entry;
     }
   }
 
   /** What the agent may serve, by id: direct children, children of its aliases, and their children. */
   authorisedFor(agent: IndexedAgent, now: Date): Entry[] {
-    const found = new Map<string, Indexed>();
-    const parents = this.#roots(agent, now);
-    const seen = new Set(parents);
-    for (let parent = parents.pop(); parent !== undefined; parent = parents.pop()) {
-      for (const child of this.#byParent.get(parent) ?? []) {
+    return this.reachOf(agent, now).map(({ entry }) => entry);
+  }
+
+  /** The same, with the IDs on the way to each. */
+  reachOf(agent: IndexedAgent, now: Date): Reached[] {
+    const found = new Map<string, Reached>();
+    const parents = this.#roots(agent, now).map((id) => [id]);
+    const seen = new Set(parents.map(([id]) => id));
+    for (let path = parents.pop(); path !== undefined; path = parents.pop()) {
+      for (const child of membersOf(this.#byParent, path.at(-1) ?? '')) {
         if (!this.#isLive(child, now)) continue;
-        found.set(child.entry.id, child);
-        if (seen.has(child.spiffeId)) continue;
-        seen.add(child.spiffeId);
-        parents.push(child.spiffeId);
+        const { entry, spiffeId } = child;
+        if (!found.has(entry.id)) found.set(entry.id, { entry, through: path });
+        if (seen.has(spiffeId)) continue;
+        seen.add(spiffeId);
+        parents.push([...path, spiffeId]);
       }
     }
-    return [...found.keys()].sort().flatMap((id) => found.get(id)?.entry ?? []);
+    return [...found.keys()].sort().flatMap((id) => found.get(id) ?? []);
   }
 
   /** The entry, if `authorisedFor` would return it; walks up from it, so its cost is small. */
@@ -110,17 +157,20 @@ export class EntryIndex {
     // A Set that grows while it is walked visits what is added, and each id once.
     for (const parent of pending) {
       if (roots.has(parent)) return asked.entry;
-      for (const above of this.#bySpiffeId.get(parent) ?? []) {
+      for (const above of membersOf(this.#bySpiffeId, parent)) {
         if (this.#isLive(above, now)) pending.add(above.parentId);
       }
     }
     return undefined;
   }
 
-  /** The earliest end after `after` of any entry or identity, as Unix milliseconds; Infinity if none. */
+  /**
+   * The earliest end after `after` of any entry or identity, as Unix milliseconds; Infinity if none.
+   * Earlier than that if what ended then has changed or gone since.
+   */
   nextExpiryMs(after: Date): number {
     const afterMs = after.getTime();
-    if (this.#nextExpiryMs === undefined || this.#nextExpiryMs <= afterMs) {
+    if (this.#nextExpiryMs <= afterMs) {
       let next = Number.POSITIVE_INFINITY;
       const consider = ({ expiresAtMs }: { readonly expiresAtMs: number }) => {
         if (expiresAtMs > afterMs && expiresAtMs < next) next = expiresAtMs;
@@ -137,7 +187,7 @@ export class EntryIndex {
     const own = new Set([...agent.selectors.map(selectorText), `spiffe_id:${agent.id}`]);
     const roots = new Set([agent.id]);
     for (const selector of own) {
-      for (const alias of this.#aliases.get(selector) ?? []) {
+      for (const alias of membersOf(this.#aliases, selector)) {
         if (alias.selectors.every((one) => own.has(one)) && this.#isLive(alias, now))
           roots.add(alias.spiffeId);
       }
@@ -154,9 +204,9 @@ export class EntryIndex {
     );
   }
 
-  #places(indexed: Indexed): [Map<string, Set<Indexed>>, string][] {
+  #places(indexed: Indexed): [Groups, string][] {
     const { parentId, spiffeId, selectors } = indexed;
-    const places: [Map<string, Set<Indexed>>, string][] = [
+    const places: [Groups, string][] = [
       [this.#byParent, parentId],
       [this.#bySpiffeId, spiffeId],
     ];
@@ -167,23 +217,7 @@ export class EntryIndex {
   #unlink(id: string): void {
     const indexed = this.#byId.get(id);
     if (indexed === undefined) return;
-    for (const [map, key] of this.#places(indexed)) {
-      const set = map.get(key);
-      set?.delete(indexed);
-      if (set?.size === 0) map.delete(key);
-    }
-  }
-
-  /** Where `id` stands, or would stand, in the sorted list. */
-  #rank(id: string): number {
-    let low = 0;
-    let high = this.#ids.length;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if ((this.#ids[middle] ?? '') < id) low = middle + 1;
-      else high = middle;
-    }
-    return low;
+    for (const [groups, key] of this.#places(indexed)) removeFrom(groups, key, indexed);
   }
 }
 
@@ -202,8 +236,24 @@ function indexedEntry(entry: Entry): Indexed {
   };
 }
 
-function addTo(map: Map<string, Set<Indexed>>, key: string, indexed: Indexed): void {
-  const set = map.get(key);
-  if (set === undefined) map.set(key, new Set([indexed]));
-  else set.add(indexed);
+/** Most groups are of one, which then stands there without a Set around it. */
+type Groups = Map<string, Indexed | Set<Indexed>>;
+
+function* membersOf(groups: Groups, key: string): Generator<Indexed> {
+  const group = groups.get(key);
+  if (group instanceof Set) yield* group;
+  else if (group !== undefined) yield group;
+}
+
+function addTo(groups: Groups, key: string, indexed: Indexed): void {
+  const group = groups.get(key);
+  if (group === undefined) groups.set(key, indexed);
+  else if (group instanceof Set) group.add(indexed);
+  else groups.set(key, new Set([group, indexed]));
+}
+
+function removeFrom(groups: Groups, key: string, indexed: Indexed): void {
+  const group = groups.get(key);
+  if (group === indexed) groups.delete(key);
+  else if (group instanceof Set && group.delete(indexed) && group.size === 0) groups.delete(key);
 }

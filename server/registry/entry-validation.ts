@@ -13,6 +13,7 @@ const ID = /^[A-Za-z0-9._-]{1,255}$/;
 const MAXIMUM_HINT = 1024;
 const MAXIMUM_DNS_NAMES = 100;
 const MAXIMUM_DNS_NAME = 255;
+const MAXIMUM_FEDERATES_WITH = 256;
 /** Printable ASCII but the dot and the asterisk. */
 const DNS_LABEL = /^(?!-)[ -)+,\-/-~]{1,63}(?<!-)$/;
 /** The end of year 9999, the last that a certificate can name. */
@@ -31,6 +32,15 @@ export interface CheckedEntry {
   readonly selectors: string;
 }
 
+/** What entries are checked against. */
+export interface EntryRules {
+  readonly trustDomain: TrustDomain;
+  /** Lets SPIFFE IDs under `/spire` and `/writ` through. */
+  readonly allowReserved: boolean;
+  /** Trust domains whose bundles are here. */
+  readonly federated: ReadonlySet<string>;
+}
+
 /**
  * Source: what SPIRE's entry API refuses (facts/spiffe.md 2.3, 3.2), and that names under `/spire` and
  * `/writ` are not a registrar's to give (threats S1), nor any name to whoever runs a tool (threats S14).
@@ -39,7 +49,7 @@ export interface CheckedEntry {
  */
 export function checkEntry(
   entry: Entry,
-  { trustDomain, allowReserved }: { trustDomain: TrustDomain; allowReserved: boolean },
+  { trustDomain, allowReserved, federated }: EntryRules,
 ): CheckedEntry {
   const spiffeId = memberId(entry.spiffeId, trustDomain, 'spiffe_id');
   const parentId = withoutToken(memberId(entry.parentId, trustDomain, 'parent_id'));
@@ -52,12 +62,15 @@ export function checkEntry(
   entry.dnsNames.forEach(checkDnsName);
   if (new Set(entry.dnsNames).size < entry.dnsNames.length)
     throw new Fault('ALREADY_EXISTS', 'a DNS name stands there twice');
-  checkFederation(entry, trustDomain);
+  const federatesWith = federationOf(entry, trustDomain, federated);
   if (entry.storeSvid && new Set(selectors.map(({ type }) => type)).size > 1)
     throw invalid('store_svid needs selectors of one type');
+  if (entry.storeSvid && entry.additionalAttributes?.disableX509SvidPrefetch === true)
+    throw invalid('store_svid cannot wait for a workload that asks: disable_x509_svid_prefetch');
   const checked = clone(EntrySchema, entry);
   checked.parentId = create(SPIFFEIDSchema, idMessage(parentId));
   checked.selectors = selectors.map((selector) => create(SelectorSchema, selector));
+  checked.federatesWith = federatesWith;
   return { entry: checked, spiffeId, parentId, selectors: selectorsToJson(selectors) };
 }
 
@@ -108,13 +121,19 @@ function isPunycode(label: string): boolean {
   return label.startsWith('xn--') && domainToASCII(label) === label;
 }
 
-/** This server federates with nobody yet, so no other trust domain has a bundle here. */
-function checkFederation({ federatesWith }: Entry, trustDomain: TrustDomain): void {
-  const named = federatesWith.map(trustDomainIn);
-  const [first] = named;
-  if (first === undefined) return;
-  if (named.includes(trustDomain)) throw invalid(`federates_with names ${trustDomain} itself`);
-  throw new Fault('FAILED_PRECONDITION', `federates_with: no bundle of trust domain ${first}`);
+/** The names of the trust domains, in the order in which they were given. */
+function federationOf(
+  { federatesWith }: Entry,
+  own: TrustDomain,
+  federated: ReadonlySet<string>,
+): TrustDomain[] {
+  if (federatesWith.length > MAXIMUM_FEDERATES_WITH)
+    throw invalid(`more than ${MAXIMUM_FEDERATES_WITH} federates_with`);
+  const named = [...new Set(federatesWith.map(trustDomainIn))];
+  if (named.includes(own)) throw invalid(`federates_with names ${own} itself`);
+  const unknown = named.find((one) => !federated.has(one));
+  if (unknown === undefined) return named;
+  throw new Fault('FAILED_PRECONDITION', `federates_with: no bundle of trust domain ${unknown}`);
 }
 
 function trustDomainIn(text: string): TrustDomain {

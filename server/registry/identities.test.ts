@@ -30,7 +30,12 @@ describe('Identities', () => {
     world.identities.setStatus(WEB, { status, reason: 'left' }, OPERATOR);
 
   it('keeps a record as it was put, and its status and creation time over a change', async () => {
-    const made = await put({ labels: { team: 'a' } });
+    const made = await put({ labels: { team: 'a' }, maxAgents: 3, jwtAudiences: ['db', 'q'] });
+    assert.deepEqual(await identityFor(world.store, WEB), made);
+    assert.deepEqual(
+      [made.labels, made.maxAgents, made.jwtAudiences],
+      [{ team: 'a' }, 3, ['db', 'q']],
+    );
     await setStatus('suspended');
     world.clock.advance(1000);
     const changed = await put({ owner: 'bo@example.org' });
@@ -47,6 +52,10 @@ describe('Identities', () => {
     ['an end that has passed', { expiresAt: new Date(0) }],
     ['an end that is no time', { expiresAt: new Date(Number.NaN) }],
     ['a label that is too long', { labels: { a: 'x'.repeat(257) } }],
+    ['an empty audience', { jwtAudiences: ['db', ''] }],
+    ['an audience that is too long', { jwtAudiences: ['x'.repeat(2049)] }],
+    ['65 audiences', { jwtAudiences: Array.from({ length: 65 }, (_, n) => `a${n}`) }],
+    ['more than a million agents', { maxAgents: 1_000_001 }],
   ];
   for (const [what, more] of wrong) {
     it(`refuses ${what}`, async () => {

@@ -4,17 +4,17 @@ import type { Clock } from '../../runtime/clock.ts';
 import { Fault } from '../../runtime/fault.ts';
 import { type Actor, SERVER_ACTOR } from '../access/actor.ts';
 import type { Revocations } from '../access/revocations.ts';
-import type { AuditLog } from '../audit/audit-log.ts';
-import type { Datastore, Transaction } from '../plugins/datastore/datastore.ts';
-import { integer, text } from '../plugins/datastore/row.ts';
-import type { EntryIndex } from './entry-index.ts';
+import type { AuditLog, EventInit } from '../audit/audit-log.ts';
+import type { Datastore, SqlValue, Transaction } from '../plugins/datastore/datastore.ts';
+import { text } from '../plugins/datastore/row.ts';
+import type { Standing } from './entry-index.ts';
 import {
   type IdentityKind,
   type IdentityRecord,
   type IdentityStatus,
   identityFor,
 } from './identity-records.ts';
-import type { RegistryChanges } from './registry-changes.ts';
+import type { RegistryChange, RegistryChanges } from './registry-changes.ts';
 
 /** What a record is made from where its maker said nothing: `registration.defaults`. */
 export interface IdentityDefaults {
@@ -33,6 +33,10 @@ export interface IdentityInit {
   readonly kind: IdentityKind;
   readonly labels: Readonly<Record<string, string>>;
   readonly expiresAt: Date;
+  /** Left out: any. */
+  readonly jwtAudiences?: readonly string[];
+  /** Left out, or 0: any number. */
+  readonly maxAgents?: number;
 }
 
 export interface IdentitiesOptions {
@@ -41,7 +45,6 @@ export interface IdentitiesOptions {
   readonly audit: AuditLog;
   readonly revocations: Revocations;
   readonly changes: RegistryChanges;
-  readonly index: EntryIndex;
   readonly defaults: IdentityDefaults | undefined;
 }
 
@@ -49,6 +52,9 @@ const LIMITS = { owner: 256, purpose: 1024, environment: 64 } as const;
 const MAXIMUM_LABELS = 64;
 const MAXIMUM_LABEL = 256;
 const MAXIMUM_REASON = 512;
+const MAXIMUM_AUDIENCES = 64;
+const MAXIMUM_AUDIENCE = 2048;
+const MAXIMUM_AGENTS = 1_000_000;
 const LAST_MS = Date.parse('9999-12-31T23:59:59Z');
 
 /** Makes and changes identity records. */
@@ -59,26 +65,32 @@ export class Identities {
     this.#options = options;
   }
 
-  /** Feeds the index; once. */
-  async load(): Promise<void> {
-    const { store, index } = this.#options;
-    const rows = await store.all('select spiffe_id, status, expires_at_ms from identities');
-    for (const row of rows) {
-      index.setStanding(text(row, 'spiffe_id'), {
-        isActive: text(row, 'status') === 'active',
-        expiresAtMs: integer(row, 'expires_at_ms'),
-      });
-    }
+  /**
+   * The record of an ID that is about to be registered; made from defaults if there is none.
+   * @param own the defaults of who registers it, before the server's
+   * @throws Fault FAILED_PRECONDITION if there is none and there are no defaults
+   */
+  async ensure(
+    tx: Transaction,
+    spiffeId: SpiffeId,
+    actor: Actor,
+    own?: IdentityDefaults,
+  ): Promise<IdentityRecord> {
+    const known = await identityFor(tx, spiffeId);
+    if (known !== undefined) return known;
+    const record = this.draft(spiffeId, own);
+    await this.insertAll(tx, [record]);
+    await this.#options.audit.append(tx, createdEvent(record, actor));
+    return record;
   }
 
   /**
-   * The record of an ID that is about to be registered; made from the defaults if there is none.
-   * @throws Fault FAILED_PRECONDITION if there is none and there are no defaults
+   * The record that a new ID gets from the defaults; `insertAll` writes it.
+   * @throws Fault FAILED_PRECONDITION if there are no defaults
    */
-  async ensure(tx: Transaction, spiffeId: SpiffeId, actor: Actor): Promise<IdentityRecord> {
-    const { clock, defaults } = this.#options;
-    const known = await identityFor(tx, spiffeId);
-    if (known !== undefined) return known;
+  draft(spiffeId: SpiffeId, own?: IdentityDefaults): IdentityRecord {
+    const now = this.#options.clock.now();
+    const defaults = own ?? this.#options.defaults;
     if (defaults === undefined) {
       throw new Fault(
         'FAILED_PRECONDITION',
@@ -86,8 +98,19 @@ export class Identities {
       );
     }
     const { expiresInSeconds, ...rest } = defaults;
-    const expiresAt = new Date(clock.now().getTime() + expiresInSeconds * 1000);
-    return this.put(tx, spiffeId, { ...rest, labels: {}, expiresAt }, actor);
+    const expiresAt = new Date(now.getTime() + expiresInSeconds * 1000);
+    checkIdentity({ ...rest, labels: {}, expiresAt }, now);
+    return {
+      ...{ spiffeId: spiffeId.toString(), ...rest, labels: {}, expiresAt },
+      ...{ jwtAudiences: [], maxAgents: 0, status: 'active', createdAt: now },
+    };
+  }
+
+  /** Writes records of IDs that have none; their events are the caller's to append. */
+  async insertAll(tx: Transaction, records: readonly IdentityRecord[]): Promise<void> {
+    if (records.length === 0) return;
+    await tx.insertMany({ table: 'identities', columns: COLUMNS, rows: records.map(valuesOf) });
+    await this.#options.changes.record(tx, ...records.map(changeOf));
   }
 
   /**
@@ -106,19 +129,16 @@ export class Identities {
     checkIdentity(init, now);
     const known = await identityFor(tx, spiffeId);
     const { owner, purpose, environment, kind, labels, expiresAt } = init;
+    const { jwtAudiences = [], maxAgents = 0 } = init;
     const record: IdentityRecord = {
       ...{ spiffeId: spiffeId.toString(), owner, purpose, environment, kind, labels, expiresAt },
+      ...{ jwtAudiences, maxAgents },
       status: known?.status ?? 'active',
       createdAt: known?.createdAt ?? now,
     };
     await this.#write(tx, record);
-    await audit.append(tx, {
-      type: known === undefined ? 'identity.created' : 'identity.updated',
-      outcome: Outcome.SUCCESS,
-      actor,
-      spiffeId: record.spiffeId,
-      attributes: { owner, purpose, environment, kind, expires_at: expiresAt.toISOString() },
-    });
+    const event = createdEvent(record, actor);
+    await audit.append(tx, known === undefined ? event : { ...event, type: 'identity.updated' });
     return record;
   }
 
@@ -183,36 +203,55 @@ export class Identities {
         actor: SERVER_ACTOR,
         spiffeId,
       });
-      await changes.record(tx, '');
+      await changes.record(tx, { kind: 'identity', spiffeId });
     }
   }
 
   async #write(tx: Transaction, record: IdentityRecord): Promise<void> {
-    const { index, changes } = this.#options;
-    const { spiffeId, owner, purpose, environment, kind, labels, status } = record;
-    const expiresAtMs = record.expiresAt.getTime();
-    await tx.run(
-      `insert into identities (spiffe_id, owner, purpose, environment, kind, labels, status,
-         expires_at_ms, created_at_ms)
-       values (?, ?, ?, ?, ?, ?, ?, ?, ?)
-       on conflict (spiffe_id) do update set owner = excluded.owner, purpose = excluded.purpose,
-         environment = excluded.environment, kind = excluded.kind, labels = excluded.labels,
-         status = excluded.status, expires_at_ms = excluded.expires_at_ms`,
-      spiffeId,
-      owner,
-      purpose,
-      environment,
-      kind,
-      JSON.stringify(labels),
-      status,
-      expiresAtMs,
-      record.createdAt.getTime(),
-    );
-    await changes.record(tx, '');
-    tx.afterCommit(() =>
-      index.setStanding(spiffeId, { isActive: status === 'active', expiresAtMs }),
-    );
+    await tx.run(WRITE, ...valuesOf(record));
+    await this.#options.changes.record(tx, changeOf(record));
   }
+}
+
+const COLUMNS = [
+  ...['spiffe_id', 'owner', 'purpose', 'environment', 'kind', 'labels', 'status'],
+  ...['expires_at_ms', 'jwt_audiences', 'max_agents', 'created_at_ms'],
+];
+
+const WRITE = `insert into identities (${COLUMNS.join(', ')})
+  values (${COLUMNS.map(() => '?').join(', ')})
+  on conflict (spiffe_id) do update set ${COLUMNS.slice(1, -1)
+    .map((column) => `${column} = excluded.${column}`)
+    .join(', ')}`;
+
+function valuesOf(record: IdentityRecord): SqlValue[] {
+  const { spiffeId, owner, purpose, environment, kind, labels, status } = record;
+  return [
+    ...[spiffeId, owner, purpose, environment, kind, JSON.stringify(labels), status],
+    ...[record.expiresAt.getTime(), JSON.stringify(record.jwtAudiences), record.maxAgents],
+    record.createdAt.getTime(),
+  ];
+}
+
+function changeOf({ spiffeId, status, expiresAt }: IdentityRecord): RegistryChange {
+  const standing: Standing = { isActive: status === 'active', expiresAtMs: expiresAt.getTime() };
+  return { kind: 'identity', spiffeId, standing };
+}
+
+/** What the log tells of a new record. */
+export function createdEvent(record: IdentityRecord, actor: Actor): EventInit {
+  const { spiffeId, owner, purpose, environment, kind, expiresAt } = record;
+  const { jwtAudiences, maxAgents } = record;
+  return {
+    type: 'identity.created',
+    outcome: Outcome.SUCCESS,
+    ...{ actor, spiffeId },
+    attributes: {
+      ...{ owner, purpose, environment, kind, expires_at: expiresAt.toISOString() },
+      ...(jwtAudiences.length > 0 && { jwt_audiences: jwtAudiences.join(' ').slice(0, 2048) }),
+      ...(maxAgents > 0 && { max_agents: String(maxAgents) }),
+    },
+  };
 }
 
 function checkIdentity(init: IdentityInit, now: Date): void {
@@ -225,6 +264,12 @@ function checkIdentity(init: IdentityInit, now: Date): void {
   if (labels.length > MAXIMUM_LABELS) throw invalid(`more than ${MAXIMUM_LABELS} labels`);
   if (labels.flat().some((text) => text.length > MAXIMUM_LABEL))
     throw invalid(`a label is longer than ${MAXIMUM_LABEL}`);
+  const { jwtAudiences = [], maxAgents = 0 } = init;
+  if (jwtAudiences.length > MAXIMUM_AUDIENCES)
+    throw invalid(`more than ${MAXIMUM_AUDIENCES} jwt_audiences`);
+  if (jwtAudiences.some((one) => one === '' || one.length > MAXIMUM_AUDIENCE))
+    throw invalid(`one of jwt_audiences is empty or longer than ${MAXIMUM_AUDIENCE}`);
+  if (maxAgents > MAXIMUM_AGENTS) throw invalid(`max_agents is more than ${MAXIMUM_AGENTS}`);
   const end = init.expiresAt.getTime();
   if (!(end > now.getTime())) throw invalid('expires_at is not in the future');
   if (end > LAST_MS) throw invalid('expires_at is after year 9999');

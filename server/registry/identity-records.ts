@@ -1,7 +1,7 @@
 import type { SpiffeId } from '../../identity/spiffe-id.ts';
 import { Fault } from '../../runtime/fault.ts';
 import type { Reader, Row } from '../plugins/datastore/datastore.ts';
-import { instant, text } from '../plugins/datastore/row.ts';
+import { instant, integer, text } from '../plugins/datastore/row.ts';
 
 /** Every kind of holder a SPIFFE ID can have. */
 export const IDENTITY_KINDS = ['service', 'ci', 'ai-agent', 'human-proxy'] as const;
@@ -22,6 +22,10 @@ export interface IdentityRecord {
   readonly status: IdentityStatus;
   readonly expiresAt: Date;
   readonly createdAt: Date;
+  /** Audiences that its JWT-SVIDs may name; empty: any. */
+  readonly jwtAudiences: readonly string[];
+  /** How many agents may hold credentials of it at a time; 0: any number. */
+  readonly maxAgents: number;
 }
 
 /** The record of a SPIFFE ID, undefined if it has none. */
@@ -79,6 +83,8 @@ function identityFromRow(row: Row): IdentityRecord {
     status: parseIdentityStatus(text(row, 'status')),
     expiresAt: instant(row, 'expires_at_ms'),
     createdAt: instant(row, 'created_at_ms'),
+    jwtAudiences: JSON.parse(text(row, 'jwt_audiences')),
+    maxAgents: integer(row, 'max_agents'),
   };
 }
 

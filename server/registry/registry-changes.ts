@@ -1,49 +1,208 @@
+/**
+ * What changes whom agents may serve is a row of `entry_events`, numbered without gaps in the order of
+ * commits (one writer), and the index follows those rows: this server's own changes right after their
+ * commit, those of other servers when `catchUp` reads of them.
+ */
+import { fromBinary } from '@bufbuild/protobuf';
+import { type Entry, EntrySchema } from '../../proto/gen/spire/api/types/entry_pb.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import { Watched, type WatchedSource } from '../../runtime/watched.ts';
-import type { Datastore, Transaction } from '../plugins/datastore/datastore.ts';
-import { integer } from '../plugins/datastore/row.ts';
+import type { Datastore, Reader, Row, Transaction } from '../plugins/datastore/datastore.ts';
+import { blob, integer, text } from '../plugins/datastore/row.ts';
+import { AgentWakes } from './agent-wakes.ts';
+import type { EntryIndex, Standing } from './entry-index.ts';
+import { loadEntries, loadStandings } from './load-index.ts';
 
-const KEEP_MS = 12 * 60 * 60 * 1000;
+/** One change that may concern agents. */
+export type RegistryChange =
+  | {
+      readonly kind: 'entry';
+      readonly id: string /** Undefined: deleted. */;
+      readonly entry: Entry | undefined;
+    }
+  | { readonly kind: 'identity'; readonly spiffeId: string; readonly standing?: Standing }
+  | { readonly kind: 'agent'; readonly id: string }
+  /** Whatever else; each agent looks for itself. */
+  | { readonly kind: 'any' };
 
-/** Counts the changes that may concern an agent: entries, identities and agents. */
+const KEEP_MS = 24 * 60 * 60 * 1000;
+const READ_AT_ONCE = 500;
+const EVENT_COLUMNS = ['seq', 'entry_id', 'spiffe_id', 'at_ms'];
+
+export interface RegistryChangesOptions {
+  readonly clock: Clock;
+  readonly index: EntryIndex;
+}
+
 export class RegistryChanges {
-  readonly #clock: Clock;
+  /** Agents that wait for what concerns them. */
+  readonly wakes = new AgentWakes();
+  readonly #options: RegistryChangesOptions;
   readonly #head = new Watched(0n);
+  /** The newest number that a transaction has taken. */
+  readonly #taken = new WeakMap<Transaction, bigint>();
+  /** Own changes that are in the index before those of others that come first, and their numbers. */
+  readonly #ahead = new Map<string, bigint>();
 
-  constructor(clock: Clock) {
-    this.#clock = clock;
+  constructor(options: RegistryChangesOptions) {
+    this.#options = options;
   }
 
-  /** The newest committed change; only grows. */
+  /** The newest change up to which the index shows all; only grows. */
   get head(): WatchedSource<bigint> {
     return this.#head;
   }
 
-  /** Takes the head over from the store; once, before anybody watches. */
+  /** Fills the index; once, before anybody watches. */
   async load(store: Datastore): Promise<void> {
-    const row = await store.get('select coalesce(max(seq), 0) as seq from entry_events');
-    this.#head.set(row === undefined ? 0n : BigInt(integer(row, 'seq')));
+    const { index } = this.#options;
+    const seq = await newestSeq(store);
+    for await (const [spiffeId, standing] of loadStandings(store))
+      index.setStanding(spiffeId, standing);
+    for await (const entry of loadEntries(store)) index.put(entry);
+    this.#head.set(seq);
   }
 
-  /** @param entryId empty for a change of an identity or agent, which may concern many entries */
-  async record(tx: Transaction, entryId: string): Promise<void> {
-    const now = this.#clock.now().getTime();
-    const row = await tx.get(
-      'insert into entry_events (entry_id, at_ms) values (?, ?) returning seq',
-      entryId,
-      now,
-    );
-    const seq = row === undefined ? 0n : BigInt(integer(row, 'seq'));
-    tx.afterCommit(() => {
-      if (seq > this.#head.value) this.#head.set(seq);
+  /** Writes changes; those who watch hear of them once they are committed. */
+  async record(tx: Transaction, ...changes: readonly RegistryChange[]): Promise<void> {
+    const now = this.#options.clock.now().getTime();
+    const before = this.#taken.get(tx) ?? (await newestSeq(tx));
+    const numbered = changes.map((change, at) => ({ change, seq: before + BigInt(at + 1) }));
+    this.#taken.set(tx, before + BigInt(changes.length));
+    await tx.insertMany({
+      table: 'entry_events',
+      columns: EVENT_COLUMNS,
+      rows: numbered.map(({ change, seq }) => [seq, entryIdOf(change), spiffeIdOf(change), now]),
     });
+    tx.afterCommit(() => this.#commit(numbered));
   }
 
-  /** Drops what no watcher can ask for any more, but never the newest, which keeps the count. */
+  /** Follows what other servers have committed. @throws Fault STORE_UNAVAILABLE */
+  async catchUp(store: Datastore): Promise<void> {
+    for (;;) {
+      const rows = await store.all(
+        `select e.seq, e.entry_id, e.spiffe_id, n.body, i.status, i.expires_at_ms
+         from (select * from entry_events where seq > ? order by seq limit ?) e
+         left join entries n on n.id = e.entry_id
+         left join identities i on i.spiffe_id = e.spiffe_id order by e.seq`,
+        this.#head.value,
+        READ_AT_ONCE,
+      );
+      // Own commits have gone on meanwhile; what is newer than they are was read after them.
+      const missing = rows.filter((row) => seqOf(row) > this.#head.value);
+      const [first] = missing;
+      if (first !== undefined && seqOf(first) > this.#head.value + 1n) return this.#reload(store);
+      this.#follow(missing);
+      if (rows.length < READ_AT_ONCE) return;
+    }
+  }
+
+  /** Drops what no other server can still have to follow, but never the newest, which keeps the count. */
   async prune(tx: Transaction): Promise<void> {
     await tx.run(
       'delete from entry_events where at_ms < ? and seq < (select max(seq) from entry_events)',
-      this.#clock.now().getTime() - KEEP_MS,
+      this.#options.clock.now().getTime() - KEEP_MS,
     );
   }
+
+  #commit(numbered: readonly { readonly change: RegistryChange; readonly seq: bigint }[]): void {
+    const isNext = numbered[0]?.seq === this.#head.value + 1n;
+    const last = numbered.at(-1)?.seq ?? 0n;
+    const head = isNext ? last : this.#head.value;
+    if (!isNext) for (const { change, seq } of numbered) this.#ahead.set(keyOf(change), seq);
+    this.#apply(
+      numbered.map(({ change }) => change),
+      head,
+    );
+  }
+
+  #follow(rows: readonly Row[]): void {
+    const last = rows.at(-1);
+    if (last === undefined) return;
+    const changes = rows.flatMap((row) => {
+      const seq = seqOf(row);
+      return changesOf(row).filter((change) => (this.#ahead.get(keyOf(change)) ?? 0n) <= seq);
+    });
+    this.#apply(changes, seqOf(last));
+    for (const [key, seq] of this.#ahead) if (seq <= this.#head.value) this.#ahead.delete(key);
+  }
+
+  /** Whom a change concerns is asked before and after, for it may take what they had. */
+  #apply(changes: readonly RegistryChange[], head: bigint): void {
+    const { index } = this.#options;
+    const concerned = () =>
+      index.concernedBy(
+        changes.flatMap((change) => (change.kind === 'entry' ? change.id : [])),
+        changes.flatMap((change) => (change.kind === 'identity' ? change.spiffeId : [])),
+      );
+    const before = concerned();
+    for (const change of changes) {
+      if (change.kind === 'entry' && change.entry !== undefined) index.put(change.entry);
+      else if (change.kind === 'entry') index.remove(change.id);
+      else if (change.kind === 'identity' && change.standing !== undefined)
+        index.setStanding(change.spiffeId, change.standing);
+    }
+    if (changes.some(({ kind }) => kind === 'any')) this.wakes.wakeAll();
+    else {
+      const agents = changes.flatMap((change) => (change.kind === 'agent' ? change.id : []));
+      this.wakes.wake([before, concerned(), { ids: new Set(agents), aliases: [] }]);
+    }
+    if (head > this.#head.value) this.#head.set(head);
+  }
+
+  /** Only after a day without the store, when what came meanwhile is told of no more. */
+  async #reload(store: Datastore): Promise<void> {
+    const { index } = this.#options;
+    const seq = await newestSeq(store);
+    const standings = await gathered(loadStandings(store));
+    const entries = await gathered(loadEntries(store));
+    if (seq < this.#head.value) return;
+    index.replace(entries, standings);
+    this.#ahead.clear();
+    this.#head.set(seq);
+    this.wakes.wakeAll();
+  }
+}
+
+async function gathered<T>(source: AsyncIterable<T>): Promise<T[]> {
+  const all: T[] = [];
+  for await (const one of source) all.push(one);
+  return all;
+}
+
+async function newestSeq(reader: Reader): Promise<bigint> {
+  const row = await reader.get('select coalesce(max(seq), 0) as seq from entry_events');
+  return row === undefined ? 0n : seqOf(row);
+}
+
+function seqOf(row: Row): bigint {
+  return BigInt(integer(row, 'seq'));
+}
+
+function entryIdOf(change: RegistryChange): string {
+  return change.kind === 'entry' ? change.id : '';
+}
+
+function spiffeIdOf(change: RegistryChange): string {
+  if (change.kind === 'identity') return change.spiffeId;
+  return change.kind === 'agent' ? change.id : '';
+}
+
+function keyOf(change: RegistryChange): string {
+  return `${entryIdOf(change)} ${spiffeIdOf(change)}`;
+}
+
+/** What a row of the log says of the store as it stands: it may be ahead of the row, never behind it. */
+function changesOf(row: Row): RegistryChange[] {
+  const id = text(row, 'entry_id');
+  const spiffeId = text(row, 'spiffe_id');
+  if (id !== '') {
+    const entry = row.body === null ? undefined : fromBinary(EntrySchema, blob(row, 'body'));
+    return [{ kind: 'entry', id, entry }];
+  }
+  if (spiffeId === '') return [{ kind: 'any' }];
+  if (row.status === null) return [{ kind: 'agent', id: spiffeId }];
+  const isActive = text(row, 'status') === 'active';
+  const standing = { isActive, expiresAtMs: integer(row, 'expires_at_ms') };
+  return [{ kind: 'identity', spiffeId, standing }];
 }

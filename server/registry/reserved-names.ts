@@ -12,12 +12,32 @@ export async function refuseGatewayNames(
   reader: Reader,
   dnsNames: readonly string[],
 ): Promise<void> {
-  if (dnsNames.length === 0) return;
-  const gateways = await listGateways(reader);
-  const reserved = gateways.flatMap(({ names }) => names.map(normal));
-  const clash = dnsNames.find((name) => reserved.some((one) => covers(normal(name), one)));
-  if (clash !== undefined)
-    throw new Fault('PERMISSION_DENIED', `dns_names: ${JSON.stringify(clash)} is a gateway's name`);
+  const reserved = await ReservedNames.read(reader, dnsNames.length > 0);
+  reserved.refuse(dnsNames);
+}
+
+/** The same for many lists. */
+export class ReservedNames {
+  readonly #names: readonly string[];
+
+  private constructor(names: readonly string[]) {
+    this.#names = names;
+  }
+
+  /** @param isNeeded whether any list has a name */
+  static async read(reader: Reader, isNeeded: boolean): Promise<ReservedNames> {
+    const gateways = isNeeded ? await listGateways(reader) : [];
+    return new ReservedNames(gateways.flatMap(({ names }) => names.map(normal)));
+  }
+
+  /** @throws Fault PERMISSION_DENIED */
+  refuse(dnsNames: readonly string[]): void {
+    const clash = dnsNames.find((name) => this.#names.some((one) => covers(normal(name), one)));
+    if (clash !== undefined) {
+      const says = `dns_names: ${JSON.stringify(clash)} is a gateway's name`;
+      throw new Fault('PERMISSION_DENIED', says);
+    }
+  }
 }
 
 /** Some clients take a name or address for the other kind, so both are compared as text. */

@@ -1,0 +1,241 @@
+import { randomUUID } from 'node:crypto';
+import { setImmediate as breathe } from 'node:timers/promises';
+import { create, fromBinary, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
+import type { TrustDomain } from '../../identity/spiffe-id.ts';
+import { type Entry, EntrySchema } from '../../proto/gen/spire/api/types/entry_pb.ts';
+import type { Clock } from '../../runtime/clock.ts';
+import { Fault } from '../../runtime/fault.ts';
+import type { AuditLog, EventInit } from '../audit/audit-log.ts';
+import type { SqlValue, Transaction } from '../plugins/datastore/datastore.ts';
+import { blob, text } from '../plugins/datastore/row.ts';
+import { type EntryChange, entryEvent } from './entry-change.ts';
+import { addFederation } from './entry-federation.ts';
+import { type CheckedEntry, checkEntry } from './entry-validation.ts';
+import { federatedTrustDomains } from './federated-bundle-rows.ts';
+import { createdEvent, type Identities } from './identities.ts';
+import type { IdentityRecord } from './identity-records.ts';
+import type { RegistryChanges } from './registry-changes.ts';
+import { ReservedNames } from './reserved-names.ts';
+
+/** An entry as it stands after `create`; not `isNew` if a similar one was there. */
+export interface CreatedEntry {
+  readonly entry: Entry;
+  readonly isNew: boolean;
+}
+
+export interface NewEntriesOptions {
+  readonly tx: Transaction;
+  readonly change: EntryChange;
+  readonly clock: Clock;
+  readonly audit: AuditLog;
+  readonly trustDomain: TrustDomain;
+  readonly changes: RegistryChanges;
+  readonly identities: Identities;
+}
+
+/** Items between two looks at what else there is to do: a few milliseconds. */
+const ITEMS_AT_ONCE = 100;
+const COLUMNS = [
+  ...['id', 'spiffe_id', 'parent_id', 'selectors', 'body', 'expires_at_ms', 'created_at_ms'],
+];
+
+/**
+ * Entries that are made together: what they need to know of the store is read at once, and what they
+ * write goes there at once, so that a thousand cost a few statements.
+ */
+export class NewEntries {
+  readonly #options: NewEntriesOptions;
+  readonly #asked: readonly (CheckedEntry | Fault)[];
+  readonly #similar: Map<string, Entry>;
+  readonly #ids: Set<string>;
+  readonly #recorded: Set<string>;
+  readonly #reserved: ReservedNames;
+  readonly #rows: SqlValue[][] = [];
+  readonly #made: Entry[] = [];
+  readonly #records: IdentityRecord[] = [];
+  readonly #events: EventInit[] = [];
+
+  private constructor(
+    options: NewEntriesOptions,
+    asked: readonly (CheckedEntry | Fault)[],
+    known: Known,
+  ) {
+    this.#options = options;
+    this.#asked = asked;
+    this.#similar = known.similar;
+    this.#ids = known.ids;
+    this.#recorded = known.recorded;
+    this.#reserved = known.reserved;
+  }
+
+  /** @param inits untrusted */
+  static async open(
+    options: NewEntriesOptions,
+    inits: readonly MessageInitShape<typeof EntrySchema>[],
+  ): Promise<NewEntries> {
+    const { tx, trustDomain, change } = options;
+    const { allowReserved = false } = change;
+    const rules = { trustDomain, allowReserved, federated: await federatedTrustDomains(tx) };
+    const asked = await eachInTurn(inits, (init) => checkEntry(create(EntrySchema, init), rules));
+    const checked = asked.flatMap((one) => (one instanceof Fault ? [] : [one]));
+    return new NewEntries(options, asked, await known(tx, checked));
+  }
+
+  /** Makes what can be made, in order; what stands against an entry is in its place. */
+  async create(): Promise<(CreatedEntry | Fault)[]> {
+    const { bounds } = this.#options.change;
+    const results =
+      bounds === undefined
+        ? await eachInTurn(this.#asked, (one) => this.#createOne(valid(one)))
+        : await this.#createWithin();
+    await this.#flush();
+    return results;
+  }
+
+  /** Bounds read the store for each entry, so the ones before it must be there. */
+  async #createWithin(): Promise<(CreatedEntry | Fault)[]> {
+    const results: (CreatedEntry | Fault)[] = [];
+    for (const one of this.#asked) {
+      try {
+        await this.#flush();
+        await this.#options.change.bounds?.requireWithin(valid(one).entry);
+        results.push(this.#createOne(valid(one)));
+      } catch (error) {
+        results.push(faultOf(error));
+      }
+    }
+    return results;
+  }
+
+  #createOne(checked: CheckedEntry): CreatedEntry {
+    const { clock, change } = this.#options;
+    const { entry } = checked;
+    const key = similarKey(checked);
+    const similar = this.#similar.get(key);
+    if (similar !== undefined) {
+      change.bounds?.requireOwn(similar);
+      return { entry: similar, isNew: false };
+    }
+    if (this.#ids.has(entry.id))
+      throw new Fault('ALREADY_EXISTS', 'an entry of that id is there already');
+    this.#reserved.refuse(entry.dnsNames);
+    this.#record(checked);
+    if (entry.id === '') entry.id = randomUUID();
+    entry.revisionNumber = 0n;
+    entry.createdAt = BigInt(Math.floor(clock.now().getTime() / 1000));
+    this.#similar.set(key, entry);
+    this.#ids.add(entry.id);
+    this.#rows.push(rowOf(checked));
+    this.#made.push(entry);
+    this.#events.push(entryEvent('entry.created', entry, change.actor));
+    return { entry, isNew: true };
+  }
+
+  /** The identity record, if there is none. */
+  #record({ spiffeId }: CheckedEntry): void {
+    const { identities, change } = this.#options;
+    const id = spiffeId.toString();
+    if (this.#recorded.has(id)) return;
+    const record = identities.draft(spiffeId, change.bounds?.identityDefaults);
+    this.#recorded.add(id);
+    this.#records.push(record);
+    this.#events.push(createdEvent(record, change.actor));
+  }
+
+  async #flush(): Promise<void> {
+    if (this.#made.length === 0) return;
+    const { tx, audit, changes, identities } = this.#options;
+    await identities.insertAll(tx, this.#records.splice(0));
+    await tx.insertMany({ table: 'entries', columns: COLUMNS, rows: this.#rows.splice(0) });
+    await audit.append(tx, ...this.#events.splice(0));
+    const made = this.#made.splice(0);
+    await addFederation(tx, made);
+    await changes.record(
+      tx,
+      ...made.map((entry) => ({ kind: 'entry', id: entry.id, entry }) as const),
+    );
+  }
+}
+
+interface Known {
+  /** By what makes two entries similar. */
+  readonly similar: Map<string, Entry>;
+  /** Of those that were asked for. */
+  readonly ids: Set<string>;
+  /** SPIFFE IDs that have a record. */
+  readonly recorded: Set<string>;
+  readonly reserved: ReservedNames;
+}
+
+async function known(tx: Transaction, checked: readonly CheckedEntry[]): Promise<Known> {
+  const keys = new Map(checked.map((one) => [similarKey(one), similarColumns(one)]));
+  const similar = await tx.findMany({
+    table: 'entries',
+    columns: ['spiffe_id', 'parent_id', 'selectors', 'body'],
+    by: ['spiffe_id', 'parent_id', 'selectors'],
+    keys: [...keys.values()],
+  });
+  const asked = new Set(checked.map(({ entry }) => entry.id).filter((id) => id !== ''));
+  const spiffeIds = new Set(checked.map(({ spiffeId }) => spiffeId.toString()));
+  const one = (table: string, column: string, values: Iterable<string>) =>
+    tx.findMany({
+      ...{ table, columns: [column], by: [column] },
+      keys: [...values].map((value) => [value]),
+    });
+  const ids = await one('entries', 'id', asked);
+  const recorded = await one('identities', 'spiffe_id', spiffeIds);
+  return {
+    similar: new Map(
+      similar.map((row) => [
+        JSON.stringify([text(row, 'spiffe_id'), text(row, 'parent_id'), text(row, 'selectors')]),
+        fromBinary(EntrySchema, blob(row, 'body')),
+      ]),
+    ),
+    ids: new Set(ids.map((row) => text(row, 'id'))),
+    recorded: new Set(recorded.map((row) => text(row, 'spiffe_id'))),
+    reserved: await ReservedNames.read(
+      tx,
+      checked.some(({ entry }) => entry.dnsNames.length > 0),
+    ),
+  };
+}
+
+function similarColumns({ spiffeId, parentId, selectors }: CheckedEntry): string[] {
+  return [spiffeId.toString(), parentId.toString(), selectors];
+}
+
+function similarKey(checked: CheckedEntry): string {
+  return JSON.stringify(similarColumns(checked));
+}
+
+function rowOf(checked: CheckedEntry): SqlValue[] {
+  const { entry } = checked;
+  return [
+    ...[entry.id, ...similarColumns(checked), toBinary(EntrySchema, entry)],
+    ...[Number(entry.expiresAt) * 1000, Number(entry.createdAt) * 1000],
+  ];
+}
+
+/** The results of `act` in order, or the Fault that it threw. */
+async function eachInTurn<T, R>(items: readonly T[], act: (item: T) => R): Promise<(R | Fault)[]> {
+  const results: (R | Fault)[] = [];
+  for (const [at, item] of items.entries()) {
+    if (at % ITEMS_AT_ONCE === ITEMS_AT_ONCE - 1) await breathe();
+    try {
+      results.push(act(item));
+    } catch (error) {
+      results.push(faultOf(error));
+    }
+  }
+  return results;
+}
+
+function valid(one: CheckedEntry | Fault): CheckedEntry {
+  if (one instanceof Fault) throw one;
+  return one;
+}
+
+function faultOf(error: unknown): Fault {
+  if (error instanceof Fault) return error;
+  throw error;
+}
