@@ -1,121 +1,120 @@
-import { createHash, createPublicKey, type KeyObject, randomBytes } from 'node:crypto';
-import type { TrustDomain } from '../../identity/spiffe-id.ts';
-import { encodePublicKey } from '../../identity/ssh/public-key.ts';
-import { createSelfSignedCa } from '../../identity/x509/ca.ts';
-import { parseCertificate } from '../../identity/x509/certificate.ts';
-import { generateKey, spkiOf } from '../../identity/x509/key.ts';
+import { createPublicKey, type KeyObject } from 'node:crypto';
+import { splitX509Der } from '../../identity/bundle.ts';
+import { spkiOf } from '../../identity/x509/key.ts';
 import type { Reader, Row, Transaction } from '../plugins/datastore/datastore.ts';
 import { blob, instant, integer, text } from '../plugins/datastore/row.ts';
-import type { KeyManager } from '../plugins/key-manager/key-manager.ts';
 
 /** The authorities that sign SSH certificates, one for each kind of them. */
 export const SSH_KINDS = ['ssh-user', 'ssh-host', 'ssh-gateway'] as const;
 export type SshKind = (typeof SSH_KINDS)[number];
 
-const KINDS = ['x509', 'jwt', ...SSH_KINDS] as const;
-export type AuthorityKind = (typeof KINDS)[number];
+export const AUTHORITY_KINDS = ['x509', 'jwt', ...SSH_KINDS] as const;
+export type AuthorityKind = (typeof AUTHORITY_KINDS)[number];
 
-/** A signing key of the trust domain, as the store knows it; its private half is the key manager's. */
-export interface AuthorityRow {
+const STATES = ['prepared', 'active', 'old'] as const;
+export type AuthorityState = (typeof STATES)[number];
+
+/** What makes an authority; its private key is the key manager's. */
+export interface AuthorityInit {
   /** X.509: the subject key id in hex. JWT: the key id. SSH: the SHA-256 of the public key in hex. */
   readonly id: string;
   readonly kind: AuthorityKind;
-  readonly state: 'prepared' | 'active' | 'old';
   /** DER; X.509 alone. */
   readonly certificate: Uint8Array | undefined;
+  /** DER: what stands between its certificate and a root that is not ours. */
+  readonly chain: readonly Uint8Array[];
+  /** Hex subject key id of that root, '' for a root of its own. */
+  readonly upstreamId: string;
   readonly publicKey: KeyObject;
+  /** What the key manager calls its key. */
+  readonly keyName: string;
+  readonly notBefore: Date;
   readonly notAfter: Date;
+}
+
+/** A signing key of the trust domain, as the store knows it. */
+export interface AuthorityRow extends AuthorityInit {
+  readonly state: AuthorityState;
+  /** About to be withdrawn. */
   readonly tainted: boolean;
+  readonly taintedAt: Date | undefined;
 }
 
 /** All authorities of the store, the active ones first, then the newest. */
 export async function listAuthorities(reader: Reader): Promise<AuthorityRow[]> {
   const rows = await reader.all(
-    `select * from authorities order by state = 'active' desc, not_before_ms desc, id`,
+    `select * from authorities
+     order by case when state = 'active' then 0 else 1 end, not_before_ms desc, id`,
   );
   return rows.map(authorityFromRow);
 }
 
-/** Makes an authority and keeps its key before its row, so that a row never lacks its key. */
-export async function createAuthority(
+export async function insertAuthority(
   tx: Transaction,
-  kind: AuthorityKind,
-  options: {
-    readonly trustDomain: TrustDomain;
-    readonly keys: KeyManager;
-    readonly now: Date;
-    readonly notAfter: Date;
-  },
-): Promise<string> {
-  const { trustDomain, keys, now, notAfter } = options;
-  const made = await make(kind, { trustDomain, now, notAfter });
-  await keys.store(keyName(kind, made.id), made.privateKey);
+  made: AuthorityInit,
+  state: AuthorityState,
+): Promise<void> {
   await tx.run(
-    `insert into authorities
-       (id, kind, state, certificate, public_key, not_before_ms, not_after_ms)
-     values (?, ?, 'active', ?, ?, ?, ?)`,
+    `insert into authorities (id, kind, state, certificate, public_key, not_before_ms,
+       not_after_ms, key_name, chain, upstream_id)
+     values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     made.id,
-    kind,
-    made.certificate,
-    spkiOf(made.privateKey),
-    now.getTime(),
-    // A certificate ends on a whole second.
-    made.certificate === null
-      ? notAfter.getTime()
-      : parseCertificate(made.certificate).notAfter.getTime(),
+    made.kind,
+    state,
+    made.certificate ?? null,
+    spkiOf(made.publicKey),
+    made.notBefore.getTime(),
+    made.notAfter.getTime(),
+    made.keyName,
+    made.chain.length === 0 ? null : Buffer.concat(made.chain),
+    made.upstreamId,
   );
-  return made.id;
 }
 
-/** The row's private key, undefined if the key manager has lost it. */
-export async function loadAuthorityKey(
-  row: AuthorityRow,
-  keys: KeyManager,
-): Promise<KeyObject | undefined> {
-  const key = await keys.load(keyName(row.kind, row.id));
-  return key !== undefined && createPublicKey(key).equals(row.publicKey) ? key : undefined;
+export async function setAuthorityState(
+  tx: Transaction,
+  id: string,
+  state: AuthorityState,
+): Promise<void> {
+  await tx.run('update authorities set state = ? where id = ?', state, id);
 }
 
-function keyName(kind: string, id: string): string {
-  return `${kind}-${id}`;
+export async function taintAuthority(tx: Transaction, id: string, at: Date): Promise<void> {
+  await tx.run(
+    'update authorities set tainted = 1, tainted_at_ms = ? where id = ?',
+    at.getTime(),
+    id,
+  );
 }
 
-interface Made {
-  readonly id: string;
-  readonly privateKey: KeyObject;
-  readonly certificate: Uint8Array | null;
-}
-
-async function make(
-  kind: AuthorityKind,
-  init: { readonly trustDomain: TrustDomain; readonly now: Date; readonly notAfter: Date },
-): Promise<Made> {
-  if (kind === 'x509') {
-    const ca = await createSelfSignedCa({ ...init, keyType: 'ec-p256' });
-    return { id: ca.subjectKeyId, privateKey: ca.privateKey, certificate: ca.certificate };
-  }
-  const privateKey = await generateKey(kind === 'jwt' ? 'ec-p256' : 'ed25519');
-  const id =
-    kind === 'jwt'
-      ? randomBytes(16).toString('hex')
-      : createHash('sha256').update(encodePublicKey(privateKey)).digest('hex');
-  return { id, privateKey, certificate: null };
+export async function deleteAuthority(tx: Transaction, id: string): Promise<void> {
+  await tx.run('delete from authorities where id = ?', id);
 }
 
 function authorityFromRow(row: Row): AuthorityRow {
-  const kind = KINDS.find((one) => one === row.kind);
-  const state = text(row, 'state');
+  const kind = AUTHORITY_KINDS.find((one) => one === row.kind);
+  const state = STATES.find((one) => one === row.state);
   if (kind === undefined) throw new Error(`authority kind ${row.kind}`);
-  if (state !== 'prepared' && state !== 'active' && state !== 'old')
-    throw new Error(`authority state ${state}`);
-  const spki = Buffer.from(blob(row, 'public_key'));
+  if (state === undefined) throw new Error(`authority state ${row.state}`);
+  const id = text(row, 'id');
   return {
-    id: text(row, 'id'),
+    id,
     kind,
     state,
     certificate: row.certificate === null ? undefined : blob(row, 'certificate'),
-    publicKey: createPublicKey({ key: spki, format: 'der', type: 'spki' }),
+    chain: row.chain === null ? [] : splitX509Der(blob(row, 'chain')),
+    upstreamId: text(row, 'upstream_id'),
+    publicKey: publicKeyFromColumn(row),
+    keyName: text(row, 'key_name') || `${kind}-${id}`,
+    notBefore: instant(row, 'not_before_ms'),
     notAfter: instant(row, 'not_after_ms'),
     tainted: integer(row, 'tainted') !== 0,
+    taintedAt: row.tainted_at_ms === null ? undefined : instant(row, 'tainted_at_ms'),
   };
+}
+
+/** The key of a column `public_key`. */
+export function publicKeyFromColumn(row: Row): KeyObject {
+  const spki = Buffer.from(blob(row, 'public_key'));
+  return createPublicKey({ key: spki, format: 'der', type: 'spki' });
 }

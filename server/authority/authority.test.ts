@@ -1,124 +1,163 @@
 import assert from 'node:assert/strict';
-import type { KeyObject } from 'node:crypto';
 import { bundlePin } from '../../identity/bundle.ts';
 import { verifyJwtSvid } from '../../identity/jwt-svid.ts';
-import { SpiffeId } from '../../identity/spiffe-id.ts';
 import { verifySvid } from '../../identity/verify.ts';
+import { parseCertificate } from '../../identity/x509/certificate.ts';
 import { generateKey, spkiOf } from '../../identity/x509/key.ts';
-import { createLogger } from '../../runtime/log.ts';
-import { ManualClock, memoryKeyManager, OPERATOR, TD } from '../../test/fixtures/registry-world.ts';
-import { AuditLog } from '../audit/audit-log.ts';
-import type { Datastore } from '../plugins/datastore/datastore.ts';
-import { openSqlite } from '../plugins/datastore/sqlite.ts';
-import { Authority } from './authority.ts';
+import { leafSigner } from '../../identity/x509/leaf.ts';
+import { AuthorityWorld, WEB } from '../../test/fixtures/authority-world.ts';
+import { OPERATOR, TD } from '../../test/fixtures/registry-world.ts';
+import { memoryKeyManager } from '../plugins/key-manager/memory.ts';
 
-const WEB = SpiffeId.parse(`spiffe://${TD}/web`);
-const YEAR_MS = 365 * 24 * 3_600_000;
+const DAY_MS = 24 * 3_600_000;
 
 describe('Authority', () => {
-  const clock = new ManualClock();
-  let store: Datastore;
-  let keys: Map<string, KeyObject>;
-  const issued: string[] = [];
+  let world: AuthorityWorld;
   beforeEach(async () => {
-    store = await openSqlite(':memory:');
-    keys = new Map();
+    world = await AuthorityWorld.create();
   });
-  afterEach(() => store[Symbol.asyncDispose]());
+  afterEach(() => world[Symbol.asyncDispose]());
 
-  const open = () =>
-    Authority.open({
-      ...{ store, clock, trustDomain: TD },
-      audit: new AuditLog(store, clock),
-      keys: memoryKeyManager(keys),
-      log: createLogger({ process: 'server', level: 'silent' }),
-      onIssued: (kind) => issued.push(kind),
-    });
-  const inSeconds = (seconds: number) => new Date(clock.now().getTime() + seconds * 1000);
-  const sign = async (authority: Authority, notAfter = inSeconds(60)) => {
-    const spki = spkiOf(await generateKey('ec-p256'));
-    return store.transaction((tx) =>
-      authority.signX509(tx, {
-        kind: 'x509',
-        id: WEB,
-        spki,
-        notAfter,
-        actor: OPERATOR,
-        entryId: 'e',
-      }),
-    );
-  };
+  const open = async () => world.signing(await world.open());
 
-  it('makes its authorities once and takes them up again, with the same bundle', async () => {
+  it('takes the authorities up again after a restart, with the same bundle', async () => {
     const first = await open();
     const again = await open();
     assert.equal(bundlePin(again.bundle.value), bundlePin(first.bundle.value));
     assert.deepEqual(
       [again.bundle.value.sequenceNumber, again.bundle.value.jwtAuthorities.length],
-      [1n, 1],
+      [2n, 1],
     );
     const [root] = first.bundle.value.x509Authorities;
-    assert.equal(root?.certificate.notAfter.getTime(), clock.now().getTime() + YEAR_MS);
-  });
-
-  it('makes a new authority when the key of one is lost, and keeps the old in the bundle', async () => {
-    const first = await open();
-    const svid = await sign(first);
-    for (const id of keys.keys()) if (id.startsWith('x509-')) keys.delete(id);
-    const next = await open();
-    const { x509Authorities, sequenceNumber, jwtAuthorities } = next.bundle.value;
-    assert.deepEqual([x509Authorities.length, sequenceNumber, jwtAuthorities.length], [2, 2n, 1]);
-    assert.notEqual(bundlePin(next.bundle.value), bundlePin(first.bundle.value));
-    const now = clock.now();
-    assert.equal(verifySvid(svid.chain, () => next.bundle.value, now).id.path, '/web');
-    const renewed = await sign(next);
-    assert.throws(() => verifySvid(renewed.chain, () => first.bundle.value, now));
+    assert.equal(root?.certificate.notAfter.getTime(), world.clock.now().getTime() + DAY_MS);
   });
 
   it('has each SVID in the ledger and the audit log before it is given out, and none that rolled back', async () => {
-    const authority = await open();
-    issued.length = 0;
-    const { serial, notAfter } = await sign(authority);
-    const row = await store.get('select * from ledger');
+    const authorities = await world.open();
+    const authority = world.signing(authorities);
+    const { serial, notAfter } = await world.sign(authority);
+    const row = await world.store.get('select * from ledger');
     assert.deepEqual(
       [row?.serial, row?.kind, row?.spiffe_id, row?.entry_id, row?.not_after_ms],
       [serial, 'x509', WEB.toString(), 'e', notAfter.getTime()],
     );
+    assert.equal(row?.authority_id, authority.caSigners()[0]?.id);
     const spki = spkiOf(await generateKey('ec-p256'));
-    const broken = store.transaction(async (tx) => {
-      const request = { id: WEB, spki, notAfter: inSeconds(60), actor: OPERATOR };
+    const broken = world.store.transaction(async (tx) => {
+      const request = { id: WEB, spki, notAfter: world.inSeconds(60), actor: OPERATOR };
       await authority.signX509(tx, { kind: 'x509', ...request });
       throw new Error('no');
     });
-    await assert.rejects(broken);
-    assert.equal((await store.all('select 1 from ledger')).length, 1);
-    assert.deepEqual(issued, ['x509']);
+    await assert.rejects(broken, { message: 'no' });
+    assert.equal((await world.store.all('select 1 from ledger')).length, 1);
+    assert.deepEqual(world.issued, ['x509']);
   });
 
   it('signs nothing past the end of its authority, and nothing that has ended', async () => {
     const authority = await open();
-    const { notAfter } = await sign(authority, inSeconds(2 * 365 * 24 * 3600));
-    assert.equal(notAfter.getTime(), clock.now().getTime() + YEAR_MS);
-    await assert.rejects(sign(authority, clock.now()), { code: 'FAILED_PRECONDITION' });
+    const { notAfter } = await world.sign(authority, 2 * 24 * 3600);
+    assert.equal(notAfter.getTime(), world.clock.now().getTime() + DAY_MS);
+    await assert.rejects(world.sign(authority, 0), { code: 'FAILED_PRECONDITION' });
   });
+
+  const signJwt = (authority: Awaited<ReturnType<typeof open>>, milliseconds: number) =>
+    world.store.transaction((tx) =>
+      authority.signJwt(tx, {
+        ...{ id: WEB, audience: ['db'], actor: OPERATOR },
+        notAfter: new Date(world.clock.now().getTime() + milliseconds),
+      }),
+    );
 
   it('signs tokens with whole seconds that end no later than asked', async () => {
     const authority = await open();
-    const jwt = await store.transaction((tx) =>
-      authority.signJwt(tx, {
-        ...{ id: WEB, audience: ['db'], actor: OPERATOR },
-        notAfter: new Date(clock.now().getTime() + 1999),
-      }),
-    );
+    const jwt = await signJwt(authority, 1999);
     const { value } = authority.bundle;
-    const verified = verifyJwtSvid(jwt.token, 'db', () => value, clock.now());
-    assert.deepEqual([verified.expiresAt, verified.id.path], [inSeconds(1), '/web']);
-    const late = store.transaction((tx) =>
-      authority.signJwt(tx, {
-        ...{ id: WEB, audience: ['db'], actor: OPERATOR },
-        notAfter: new Date(clock.now().getTime() + 999),
+    const verified = verifyJwtSvid(jwt.token, 'db', () => value, world.clock.now());
+    assert.deepEqual([verified.expiresAt, verified.id.path], [world.inSeconds(1), '/web']);
+    await assert.rejects(signJwt(authority, 999), { code: 'FAILED_PRECONDITION' });
+  });
+
+  for (const keyType of ['ec-p384', 'rsa-2048', 'rsa-4096'] as const)
+    it(`signs with ${keyType}, in the key manager's own time too`, async () => {
+      const local = memoryKeyManager();
+      const slow = async (id: string) => {
+        const signer = await local.find(id);
+        return (
+          signer && {
+            ...signer,
+            sign: async (...parts: Parameters<typeof signer.sign>) => signer.sign(...parts),
+          }
+        );
+      };
+      const keyManager = {
+        ...local,
+        find: slow,
+        generate: async (...[id, type]: Parameters<typeof local.generate>) => {
+          await local.generate(id, type);
+          const made = await slow(id);
+          assert.ok(made !== undefined);
+          return made;
+        },
+      };
+      const settings = { x509KeyType: keyType, jwtKeyType: keyType };
+      await using other = await AuthorityWorld.create({ keyManager, settings });
+      const authority = other.signing(await other.open());
+      const svid = await other.sign(authority);
+      const bundle = authority.bundle.value;
+      assert.equal(verifySvid(svid.chain, () => bundle, other.clock.now()).id.path, '/web');
+      const { token } = await other.store.transaction((tx) =>
+        authority.signJwt(tx, {
+          ...{ id: WEB, audience: ['db'], actor: OPERATOR, notAfter: other.inSeconds(60) },
+        }),
+      );
+      verifyJwtSvid(token, 'db', () => bundle, other.clock.now());
+    }).timeout(60_000);
+
+  it('signs the authority of a server below, whose SVIDs verify and do not outlive it', async () => {
+    const authority = await open();
+    const key = await generateKey('ec-p256');
+    const signed = await world.store.transaction((tx) =>
+      authority.signDownstreamCa(tx, {
+        ...{ id: WEB, spki: spkiOf(key), notAfter: world.inSeconds(10 * 24 * 3600) },
+        ...{ actor: OPERATOR, entryId: 'e' },
       }),
     );
-    await assert.rejects(late, { code: 'FAILED_PRECONDITION' });
+    assert.equal(signed.notAfter.getTime(), world.clock.now().getTime() + DAY_MS);
+    const [certificate = new Uint8Array()] = signed.chain;
+    assert.deepEqual(parseCertificate(certificate).uriSans, [`spiffe://${TD}`]);
+    const leaf = leafSigner({ certificate, privateKey: key }).sign({
+      ...{ spki: spkiOf(await generateKey('ec-p256')), uri: WEB, dnsNames: [] },
+      ...{ notAfter: world.inSeconds(3600), now: world.clock.now() },
+    });
+    const bundle = authority.bundle.value;
+    assert.equal(signed.roots.length, 1);
+    verifySvid([leaf.der, ...signed.chain], () => bundle, world.clock.now());
+    const row = await world.store.get('select * from ledger where serial = ?', signed.serial);
+    assert.deepEqual([row?.kind, row?.entry_id], ['x509', 'e']);
+  });
+
+  it('puts into the bundle what others sign with, once, and counts the change', async () => {
+    const authority = await open();
+    const before = authority.bundle.value;
+    const other = await AuthorityWorld.create();
+    const foreign = other.signing(await other.open()).bundle.value;
+    await other[Symbol.asyncDispose]();
+    const x509 = foreign.x509Authorities;
+    const jwt = foreign.jwtAuthorities;
+    const append = () =>
+      world.store.transaction((tx) => authority.appendAuthorities(tx, { x509, jwt }, OPERATOR));
+    const told = await append();
+    assert.deepEqual(told.sequenceNumber, before.sequenceNumber + 1n);
+    assert.deepEqual(authority.bundle.value, told);
+    assert.deepEqual([told.x509Authorities.length, told.jwtAuthorities.length], [2, 2]);
+    assert.equal(bundlePin(told), bundlePin(before));
+    assert.deepEqual((await append()).sequenceNumber, told.sequenceNumber);
+    const [key] = jwt;
+    assert.ok(key !== undefined);
+    const [own] = before.jwtAuthorities;
+    const forged = { ...key, keyId: own?.keyId ?? '' };
+    const publish = world.store.transaction((tx) => authority.publishJwtKey(tx, forged, OPERATOR));
+    await assert.rejects(publish, { code: 'INVALID_ARGUMENT' });
+    assert.deepEqual((await open()).bundle.value.x509Authorities.length, 2);
   });
 });

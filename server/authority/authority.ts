@@ -2,31 +2,31 @@
  * The only holder of the keys that sign SVIDs: what it signs is in the ledger and the audit log before
  * it is given out.
  */
-import { type Bundle, makeBundle, x509Authority } from '../../identity/bundle.ts';
-import { signJwtSvid } from '../../identity/jwt-svid.ts';
-import type { SpiffeId, TrustDomain } from '../../identity/spiffe-id.ts';
-import { type LeafSigner, leafSigner } from '../../identity/x509/leaf.ts';
+import type { Bundle } from '../../identity/bundle.ts';
+import { type JwtSigner, jwtSigner } from '../../identity/jwt-svid.ts';
+import type { Signer } from '../../identity/signer.ts';
+import type { SpiffeId } from '../../identity/spiffe-id.ts';
+import { subordinateCa } from '../../identity/x509/ca.ts';
+import { parseCertificate } from '../../identity/x509/certificate.ts';
+import { type LeafSigner, remoteLeafSigner, type SignedLeaf } from '../../identity/x509/leaf.ts';
+import type { SubjectName } from '../../identity/x509/subject-name.ts';
+import type { Clock } from '../../runtime/clock.ts';
 import { Fault } from '../../runtime/fault.ts';
-import { Watched, type WatchedSource } from '../../runtime/watched.ts';
+import type { WatchedSource } from '../../runtime/watched.ts';
 import type { Actor } from '../access/actor.ts';
 import { randomId } from '../access/random-id.ts';
-import type { Datastore, Transaction } from '../plugins/datastore/datastore.ts';
-import {
-  type ActiveAuthority,
-  type ActiveAuthorityOptions,
-  ensureActive,
-  findActive,
-} from './active-authority.ts';
-import { type AuthorityRow, listAuthorities } from './authority-rows.ts';
+import type { Transaction } from '../plugins/datastore/datastore.ts';
+import type { AddedAuthorities, Authorities } from './authorities.ts';
+import type { AuthorityRow, AuthorityState } from './authority-rows.ts';
+import { activeOf, type SigningAuthority } from './authority-state.ts';
 import { type Issued, type IssuedKind, type Ledger, recordIssued } from './ledger.ts';
+import type { JwtKey } from './trusted-steps.ts';
 
-const LIFETIME_MS = 365 * 24 * 60 * 60 * 1000;
-/** What an ended authority stays in the bundle for: verifiers' clocks differ. */
-const GRACE_MS = 24 * 60 * 60 * 1000;
-const REFRESH_HINT_SECONDS = 300;
-
-export interface AuthorityOptions extends ActiveAuthorityOptions, Ledger {
-  readonly store: Datastore;
+export interface AuthorityOptions extends Ledger {
+  readonly authorities: Authorities;
+  readonly clock: Clock;
+  /** The `iss` claim of tokens; none unless told. */
+  readonly jwtIssuer?: string | undefined;
 }
 
 /** For whom something is signed, and on what ground. */
@@ -46,6 +46,8 @@ export interface X509Request extends Ground {
   readonly spki: Uint8Array;
   readonly dnsNames?: readonly string[];
   readonly ipAddresses?: readonly string[];
+  /** In the place of C=US, O=SPIRE. */
+  readonly subject?: SubjectName | undefined;
 }
 
 export interface SignedX509 {
@@ -65,36 +67,57 @@ export interface SignedJwt {
   readonly expiresAt: Date;
 }
 
-interface Signers {
-  readonly leaf: LeafSigner;
-  readonly jwt: ActiveAuthority;
+/** What a server below this one asks for. */
+export interface DownstreamCaRequest extends Ground {
+  /** DER, checked. */
+  readonly spki: Uint8Array;
+}
+
+export interface SignedDownstreamCa extends SignedX509 {
+  /** DER: all that verifies SVIDs of the trust domain. */
+  readonly roots: readonly Uint8Array[];
+}
+
+/** An X.509 authority of ours that has its key, and so can sign its CRL. */
+export interface CaSigner {
+  readonly id: string;
+  /** DER. */
+  readonly certificate: Uint8Array;
+  readonly signer: Signer;
+  readonly state: AuthorityState;
+}
+
+interface LeafAuthority {
+  readonly row: AuthorityRow;
+  readonly certificate: Uint8Array;
+  readonly signer: Signer;
+  readonly leaf: LeafSigner<SignedLeaf | Promise<SignedLeaf>>;
 }
 
 export class Authority {
   readonly #options: AuthorityOptions;
-  readonly #signers: Signers;
-  readonly #bundle: Watched<Bundle>;
+  readonly #bundle: BundleOfState;
+  #x509: LeafAuthority | undefined;
+  #jwt: { readonly row: AuthorityRow; readonly sign: JwtSigner } | undefined;
 
-  private constructor(options: AuthorityOptions, signers: Signers, bundle: Bundle) {
+  constructor(options: AuthorityOptions) {
     this.#options = options;
-    this.#signers = signers;
-    this.#bundle = new Watched(bundle);
-  }
-
-  /** Takes up the authorities of the store, and makes those that are missing. */
-  static async open(options: AuthorityOptions): Promise<Authority> {
-    const { x509, jwt, rows, sequence } = await options.store.transaction((tx) =>
-      takeUp(tx, options),
-    );
-    const certificate = x509.row.certificate;
-    if (certificate === undefined) throw new Error('an X.509 authority without certificate');
-    const signers = { leaf: leafSigner({ certificate, privateKey: x509.privateKey }), jwt };
-    return new Authority(options, signers, bundleOf(options.trustDomain, rows, sequence));
+    this.#bundle = new BundleOfState(options.authorities);
   }
 
   /** The trust domain's own bundle. */
   get bundle(): WatchedSource<Bundle> {
     return this.#bundle;
+  }
+
+  /** The X.509 authorities whose keys are here, the active one first. */
+  caSigners(): CaSigner[] {
+    const { authorities } = this.#options.authorities.state.value;
+    return authorities.flatMap(({ row: { id, kind, state, certificate }, signer }) =>
+      kind !== 'x509' || certificate === undefined || signer === undefined
+        ? []
+        : [{ id, state, certificate, signer }],
+    );
   }
 
   /**
@@ -104,18 +127,21 @@ export class Authority {
    */
   async signX509(tx: Transaction, request: X509Request): Promise<SignedX509> {
     const { kind, spki, id, dnsNames = [], ipAddresses = [] } = request;
+    const { row, leaf } = this.#leafAuthority();
     const now = this.#options.clock.now();
-    const signed = this.#signers.leaf.sign({
+    const signing = leaf.sign({
       spki,
       uri: id,
       dnsNames,
       ipAddresses,
-      notAfter: request.notAfter,
+      subject: request.subject,
+      notAfter: earlier(request.notAfter, row.notAfter),
       now,
     });
+    const signed = signing instanceof Promise ? await signing : signing;
     const { serial, notAfter } = signed;
-    await this.#record(tx, request, { kind, serial, notAfter, issuedAt: now });
-    return { chain: [signed.der], serial, notAfter };
+    await this.#record(tx, request, row, { kind, serial, notAfter, issuedAt: now });
+    return { chain: [signed.der, ...chainOf(row)], serial, notAfter };
   }
 
   /**
@@ -123,35 +149,107 @@ export class Authority {
    * @throws Fault FAILED_PRECONDITION if it would have ended already
    */
   async signJwt(tx: Transaction, request: JwtRequest): Promise<SignedJwt> {
-    const { row, privateKey } = this.#signers.jwt;
+    const { row, sign } = this.#jwtAuthority();
     const now = this.#options.clock.now();
-    const issuedAt = wholeSeconds(now.getTime());
-    const end = Math.min(request.notAfter.getTime(), row.notAfter.getTime());
-    const expiresAt = wholeSeconds(end);
+    const issuedAt = wholeSeconds(now);
+    const expiresAt = wholeSeconds(earlier(request.notAfter, row.notAfter));
     if (expiresAt <= now)
       throw new Fault('FAILED_PRECONDITION', 'the token would have ended already');
     const serial = randomId('j_');
-    const token = signJwtSvid({
+    const signing = sign({
       id: request.id,
       audience: [...request.audience],
       issuedAt,
       expiresAt,
       keyId: row.id,
-      key: privateKey,
       jti: serial,
+      issuer: this.#options.jwtIssuer,
     });
-    await this.#record(tx, request, { kind: 'jwt', serial, notAfter: expiresAt, issuedAt: now });
+    const token = typeof signing === 'string' ? signing : await signing;
+    await this.#record(tx, request, row, {
+      ...{ kind: 'jwt', serial, notAfter: expiresAt, issuedAt: now },
+    });
     return { token, issuedAt, expiresAt };
+  }
+
+  /**
+   * Signs the X.509 authority of a server below this one; as `signX509` otherwise.
+   * @throws Fault FAILED_PRECONDITION if it would have ended already
+   */
+  async signDownstreamCa(
+    tx: Transaction,
+    request: DownstreamCaRequest,
+  ): Promise<SignedDownstreamCa> {
+    const { row, certificate: issuer, signer } = this.#leafAuthority();
+    const { trustDomain, x509Authorities } = this.bundle.value;
+    const now = this.#options.clock.now();
+    const end = earlier(request.notAfter, row.notAfter);
+    const unit = `DOWNSTREAM-${randomId('').slice(0, 16)}`;
+    const { certificate } = await subordinateCa(
+      { trustDomain, now, notAfter: end, unit },
+      request.spki,
+      { certificate: issuer, signer },
+    );
+    const { serial, notAfter } = parseCertificate(certificate);
+    const told = { ...request, attributes: { ...request.attributes, use: 'downstream_ca' } };
+    await this.#record(tx, told, row, { kind: 'x509', serial, notAfter, issuedAt: now });
+    return {
+      ...{ serial, notAfter, chain: [certificate, ...chainOf(row)] },
+      roots: x509Authorities.map(({ der }) => der),
+    };
+  }
+
+  /**
+   * Puts the JWT key of a server below this one into the bundle.
+   * @throws Fault INVALID_ARGUMENT
+   */
+  publishJwtKey(tx: Transaction, key: JwtKey, actor: Actor): Promise<Bundle> {
+    return this.#options.authorities.publish(tx, key, actor);
+  }
+
+  /**
+   * Puts authorities that are not ours into the bundle.
+   * @param added X.509 as DER, untrusted, or what `x509Authority` made
+   * @returns the bundle as it is once the transaction is committed
+   * @throws Fault INVALID_ARGUMENT
+   */
+  appendAuthorities(tx: Transaction, added: AddedAuthorities, actor: Actor): Promise<Bundle> {
+    return this.#options.authorities.append(tx, added, actor);
+  }
+
+  #leafAuthority(): LeafAuthority {
+    const active = this.#active('x509');
+    if (this.#x509 === undefined || this.#x509.signer !== active.signer) {
+      const { certificate } = active.row;
+      if (certificate === undefined) throw new Error('an X.509 authority without certificate');
+      const leaf = remoteLeafSigner({ certificate, signer: active.signer });
+      this.#x509 = { ...active, certificate, leaf };
+    }
+    return this.#x509;
+  }
+
+  #jwtAuthority(): { readonly row: AuthorityRow; readonly sign: JwtSigner } {
+    const { row, signer } = this.#active('jwt');
+    if (this.#jwt?.row.id !== row.id) this.#jwt = { row, sign: jwtSigner(signer) };
+    return this.#jwt;
+  }
+
+  #active(kind: 'x509' | 'jwt'): SigningAuthority {
+    const active = activeOf(this.#options.authorities.state.value, kind);
+    if (active === undefined) throw new Fault('UNAVAILABLE', 'there is no authority that can sign');
+    return active;
   }
 
   async #record(
     tx: Transaction,
     ground: Ground,
+    { id: authorityId }: AuthorityRow,
     issued: Pick<Issued, 'kind' | 'serial' | 'notAfter' | 'issuedAt'>,
   ): Promise<void> {
     const { actor, attributes = {} } = ground;
     await recordIssued(tx, this.#options, {
       ...issued,
+      authorityId,
       spiffeId: ground.id.toString(),
       entryId: ground.entryId,
       agentId: ground.agentId,
@@ -160,68 +258,37 @@ export class Authority {
   }
 }
 
-interface TakenUp {
-  readonly x509: ActiveAuthority;
-  readonly jwt: ActiveAuthority;
-  readonly rows: readonly AuthorityRow[];
-  readonly sequence: bigint;
-}
+/** The bundle of a state, told only when it is another. */
+class BundleOfState implements WatchedSource<Bundle> {
+  readonly #authorities: Authorities;
 
-async function takeUp(tx: Transaction, options: AuthorityOptions): Promise<TakenUp> {
-  const { keys } = options;
-  let changed = (await dropEnded(tx, options.clock.now())) > 0;
-  for (const kind of ['x509', 'jwt'] as const) {
-    if (await ensureActive(tx, kind, { ...options, lifetimeMs: LIFETIME_MS })) changed = true;
+  constructor(authorities: Authorities) {
+    this.#authorities = authorities;
   }
-  const sequence = await bundleSequence(tx, changed);
-  const rows = await listAuthorities(tx);
-  const x509 = await findActive(rows, 'x509', keys);
-  const jwt = await findActive(rows, 'jwt', keys);
-  if (x509 === undefined || jwt === undefined) throw new Error('an authority has just been lost');
-  return { x509, jwt, rows, sequence };
+
+  get value(): Bundle {
+    return this.#authorities.state.value.bundle;
+  }
+
+  async *values(signal: AbortSignal): AsyncIterable<Bundle> {
+    let told: Bundle | undefined;
+    for await (const { bundle } of this.#authorities.state.values(signal)) {
+      if (told?.sequenceNumber === bundle.sequenceNumber) continue;
+      told = bundle;
+      yield bundle;
+    }
+  }
 }
 
-function dropEnded(tx: Transaction, now: Date): Promise<number> {
-  return tx.run(
-    `delete from authorities where kind in ('x509', 'jwt') and not_after_ms <= ?`,
-    now.getTime() - GRACE_MS,
-  );
+/** What stands between a leaf and the root, which is the authority itself unless it has an upstream. */
+function chainOf({ certificate, chain, upstreamId }: AuthorityRow): readonly Uint8Array[] {
+  return certificate === undefined || upstreamId === '' ? [] : [certificate, ...chain];
 }
 
-async function bundleSequence(tx: Transaction, changed: boolean): Promise<bigint> {
-  const row = await tx.get(`select value from meta where key = 'bundle_sequence'`);
-  const sequence = BigInt(String(row?.value ?? 0)) + (changed ? 1n : 0n);
-  await tx.run(
-    `insert into meta (key, value) values ('bundle_sequence', ?)
-     on conflict (key) do update set value = excluded.value`,
-    String(sequence),
-  );
-  return sequence;
+function earlier(one: Date, other: Date): Date {
+  return one < other ? one : other;
 }
 
-function bundleOf(
-  trustDomain: TrustDomain,
-  rows: readonly AuthorityRow[],
-  sequenceNumber: bigint,
-): Bundle {
-  return makeBundle({
-    trustDomain,
-    x509: rows.flatMap(({ certificate, tainted }) =>
-      certificate === undefined ? [] : [x509Authority(certificate, tainted)],
-    ),
-    jwt: rows
-      .filter(({ kind }) => kind === 'jwt')
-      .map(({ id, publicKey, notAfter, tainted }) => ({
-        keyId: id,
-        publicKey,
-        expiresAt: notAfter,
-        tainted,
-      })),
-    sequenceNumber,
-    refreshHintSeconds: REFRESH_HINT_SECONDS,
-  });
-}
-
-function wholeSeconds(milliseconds: number): Date {
-  return new Date(Math.floor(milliseconds / 1000) * 1000);
+function wholeSeconds(at: Date): Date {
+  return new Date(Math.floor(at.getTime() / 1000) * 1000);
 }

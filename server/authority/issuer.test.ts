@@ -6,13 +6,16 @@ import { generateKey } from '../../identity/x509/key.ts';
 import { Fault } from '../../runtime/fault.ts';
 import {
   anyCsr,
+  DEFAULTS,
   type EntryInit,
   entryInit,
   OPERATOR,
   RegistryWorld,
   TD,
 } from '../../test/fixtures/registry-world.ts';
+import { newSshKey } from '../../test/fixtures/ssh-world.ts';
 import type { AgentRecord } from '../attestation/agent-records.ts';
+import type { IdentityInit } from '../registry/identities.ts';
 import type { IssuedX509 } from './issuer.ts';
 
 describe('Issuer', () => {
@@ -112,6 +115,200 @@ describe('Issuer', () => {
       await assert.rejects(world.issuer.newJwt(agent, { entryId, audience }, OPERATOR), {
         code: 'INVALID_ARGUMENT',
       });
+  });
+
+  const identityOf = (more: Partial<IdentityInit>, path = '/web') => {
+    const { expiresInSeconds, ...rest } = DEFAULTS;
+    const expiresAt = new Date(world.clock.now().getTime() + expiresInSeconds * 1000);
+    const id = SpiffeId.parse(`spiffe://${TD}${path}`);
+    const init = { ...rest, labels: {}, expiresAt, ...more };
+    return world.store.transaction((tx) => world.identities.put(tx, id, init, OPERATOR));
+  };
+  const refusedEvents = async () => {
+    await world.refusals.flush();
+    const events = await world.events();
+    return events
+      .filter(({ type }) => type === 'identity.svid.refused')
+      .map(({ spiffeId, agentId, attributes }) => [spiffeId, agentId, attributes]);
+  };
+  const sshKey = () => newSshKey().publicKey;
+  const denied = { code: 'PERMISSION_DENIED' };
+
+  describe('of an identity that ends within the minute', () => {
+    /** Every way to a credential, as Unix milliseconds of its end. */
+    const ways: [string, (entryId: string) => Promise<number>][] = [
+      ['an X509-SVID', async (entryId) => (await issue(entryId)).notAfter.getTime()],
+      [
+        'a JWT-SVID',
+        async (entryId) => {
+          const asked = { entryId, audience: ['db'] };
+          return (await world.issuer.newJwt(agent, asked, OPERATOR)).expiresAt.getTime();
+        },
+      ],
+      [
+        'an SSH certificate',
+        async (entryId) => {
+          const wish = { entryId, publicKey: sshKey() };
+          const signed = await world.sshIssuer.newUserCertificate(agent, wish, OPERATOR);
+          return signed.notAfter.getTime();
+        },
+      ],
+      [
+        'a minted X509-SVID',
+        async () => {
+          const csr = await anyCsr(`spiffe://${TD}/web`);
+          return (await world.issuer.mintX509(csr, 7200, OPERATOR)).notAfter.getTime();
+        },
+      ],
+      [
+        'a minted JWT-SVID',
+        async () => {
+          const id = SpiffeId.parse(`spiffe://${TD}/web`);
+          const asked = { id, audience: ['db'], ttlSeconds: 7200 };
+          return (await world.issuer.mintJwt(asked, OPERATOR)).expiresAt.getTime();
+        },
+      ],
+    ];
+    for (const [what, end] of ways) {
+      it(`lets ${what} end with it to the second, and gives none from then on`, async () => {
+        const entryId = await make();
+        const expiresAt = new Date(world.clock.now().getTime() + 50_000);
+        await identityOf({ expiresAt });
+        assert.equal(await end(entryId), expiresAt.getTime());
+        world.clock.advance(49_999);
+        assert.ok((await end(entryId)) <= expiresAt.getTime());
+        world.clock.advance(1);
+        await assert.rejects(end(entryId), { code: /^(NOT_FOUND|PERMISSION_DENIED)$/ });
+      });
+
+      it(`gives ${what} no longer once the identity is suspended`, async () => {
+        const entryId = await make();
+        await end(entryId);
+        const change = { status: 'suspended', reason: '' } as const;
+        await world.identities.setStatus(SpiffeId.parse(`spiffe://${TD}/web`), change, OPERATOR);
+        await assert.rejects(end(entryId), { code: /^(NOT_FOUND|PERMISSION_DENIED)$/ });
+      });
+    }
+  });
+
+  describe('of an identity with a list of audiences', () => {
+    it('signs tokens for those alone, an operator too', async () => {
+      const entryId = await make();
+      await identityOf({ jwtAudiences: ['db', 'queue'] });
+      const ask = (...audience: string[]) =>
+        world.issuer.newJwt(agent, { entryId, audience }, OPERATOR);
+      await ask('db');
+      await ask('queue', 'db');
+      await assert.rejects(ask('db', 'vault'), denied);
+      const id = SpiffeId.parse(`spiffe://${TD}/web`);
+      const asked = { id, audience: ['vault'], ttlSeconds: 0 };
+      await assert.rejects(world.issuer.mintJwt(asked, OPERATOR), denied);
+      assert.deepEqual(await refusedEvents(), [
+        [id.toString(), agent.id, { cause: 'jwt_audiences', credential: 'jwt_svid', count: '1' }],
+        [id.toString(), '', { cause: 'jwt_audiences', credential: 'jwt_svid', count: '1' }],
+      ]);
+      await issue(entryId);
+    });
+  });
+
+  describe('of an identity with a bound on agents', () => {
+    const ALIAS = '/node';
+    let other: AgentRecord;
+    let entryId: string;
+    beforeEach(async () => {
+      const init = { parent: '/spire/server', selectors: ['x509pop:subject:cn:n'] };
+      await world.createEntry(entryInit({ ...init, path: ALIAS }));
+      agent = await world.attest('a', ['subject:cn:n']);
+      other = await world.attest('b', ['subject:cn:n']);
+      entryId = (await world.createEntry(entryInit({ parent: ALIAS }))).id;
+    });
+    const askAs = async (record: AgentRecord, of = entryId) => {
+      const csr = await anyCsr();
+      const [outcome] = await world.issuer.newX509(record, [{ entryId: of, csr }], OPERATOR);
+      return outcome instanceof Fault ? outcome.code : 'issued';
+    };
+
+    it('refuses the agents beyond it, in every form, and tells it', async () => {
+      await identityOf({ maxAgents: 1 });
+      assert.equal(await askAs(agent), 'issued');
+      assert.equal(await askAs(other), 'PERMISSION_DENIED');
+      const asked = { entryId, audience: ['db'] };
+      const message = /^another agent holds this identity.*max_agents: 1/;
+      await assert.rejects(world.issuer.newJwt(other, asked, OPERATOR), { ...denied, message });
+      const wish = { entryId, publicKey: sshKey() };
+      await assert.rejects(world.sshIssuer.newUserCertificate(other, wish, OPERATOR), denied);
+      assert.equal(await askAs(agent), 'issued');
+      await world.issuer.newJwt(agent, asked, OPERATOR);
+      const told = await refusedEvents();
+      assert.deepEqual(told, [
+        [
+          `spiffe://${TD}/web`,
+          other.id,
+          { cause: 'max_agents', credential: 'x509_svid', count: '3' },
+        ],
+      ]);
+    });
+
+    it('gives a place free when what its agent holds expires or is taken away', async () => {
+      await identityOf({ maxAgents: 1 });
+      await world.issuer.newJwt(agent, { entryId, audience: ['db'] }, OPERATOR);
+      assert.equal(await askAs(other), 'PERMISSION_DENIED');
+      world.clock.advance(300_000);
+      assert.equal(await askAs(other), 'issued');
+      assert.equal(await askAs(agent), 'PERMISSION_DENIED');
+      await world.agents.ban(other.id, OPERATOR);
+      assert.equal(await askAs(agent), 'issued');
+    });
+
+    it('counts what an entry gave until the entry is deleted', async () => {
+      const second = entryInit({ parent: ALIAS, selectors: ['unix:uid:2'] });
+      const secondId = (await world.createEntry(second)).id;
+      await identityOf({ maxAgents: 1 });
+      assert.equal(await askAs(agent), 'issued');
+      assert.equal(await askAs(other, secondId), 'PERMISSION_DENIED');
+      await world.store.transaction((tx) => world.entries.delete(tx, entryId, { actor: OPERATOR }));
+      assert.equal(await askAs(other, secondId), 'issued');
+    });
+
+    it('takes no place for what an operator mints, and none if there is no bound', async () => {
+      await identityOf({ maxAgents: 1 });
+      await world.issuer.mintX509(await anyCsr(`spiffe://${TD}/web`), 0, OPERATOR);
+      assert.equal(await askAs(agent), 'issued');
+      await identityOf({});
+      assert.equal(await askAs(other), 'issued');
+    });
+  });
+
+  describe('under a TTL policy', () => {
+    it('cuts every credential at the maximum of its environment and kind', async () => {
+      await world[Symbol.asyncDispose]();
+      world = await RegistryWorld.open({
+        ttlRules: [
+          { x509_svid_max: 1800, jwt_svid_max: 200 },
+          { environment: 'prod', x509_svid_max: 600 },
+          { environment: 'prod', kind: 'ci', ssh_certificate_max: 30 },
+        ],
+      });
+      agent = await world.attest('a');
+      const entryId = await make({ x509SvidTtl: 3000, jwtSvidTtl: 250 });
+      const lives = async () => {
+        const jwt = await world.issuer.newJwt(agent, { entryId, audience: ['db'] }, OPERATOR);
+        const wish = { entryId, publicKey: sshKey() };
+        const ssh = await world.sshIssuer.newUserCertificate(agent, wish, OPERATOR);
+        const minted = await world.issuer.mintX509(
+          await anyCsr(`spiffe://${TD}/web`),
+          9000,
+          OPERATOR,
+        );
+        const { expiresAt: notAfter } = jwt;
+        return [await issue(entryId), { notAfter }, ssh, minted].map(secondsLeft);
+      };
+      assert.deepEqual(await lives(), [1800, 200, 300, 1800]);
+      await identityOf({ environment: 'prod' });
+      assert.deepEqual(await lives(), [600, 200, 300, 600]);
+      await identityOf({ environment: 'prod', kind: 'ci' });
+      assert.deepEqual(await lives(), [600, 200, 30, 600]);
+    });
   });
 
   it('mints for an operator only what has, or can have, an active identity record', async () => {

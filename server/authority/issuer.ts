@@ -5,7 +5,7 @@
  */
 import { setImmediate as breathe } from 'node:timers/promises';
 import type { SpiffeId, TrustDomain } from '../../identity/spiffe-id.ts';
-import { parseCsr } from '../../identity/x509/csr.ts';
+import { parseCsr, requestedSubject } from '../../identity/x509/csr.ts';
 import type { Entry } from '../../proto/gen/spire/api/types/entry_pb.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import { Fault } from '../../runtime/fault.ts';
@@ -17,8 +17,17 @@ import type { EntryIndex } from '../registry/entry-index.ts';
 import type { Identities } from '../registry/identities.ts';
 import { refuseGatewayNames } from '../registry/reserved-names.ts';
 import { memberId, memberIdFromText } from '../registry/spiffe-id-message.ts';
+import type { Credential } from '../registry/ttl-policy.ts';
 import type { Authority, SignedJwt, SignedX509 } from './authority.ts';
-import { type Asked, authorisedEntry, entryGround, mayEndAt, requireAgent } from './entitlement.ts';
+import {
+  type Asked,
+  authorisedEntry,
+  entryGround,
+  type IssuingRules,
+  mayEndAt,
+  requireAgent,
+  type WorkloadWish,
+} from './entitlement.ts';
 
 /** SVIDs between two looks at what else there is to do: a few milliseconds. */
 const CHUNK = 10;
@@ -33,6 +42,7 @@ export interface IssuerOptions {
   readonly identities: Identities;
   readonly trustDomain: TrustDomain;
   readonly ttl: { readonly x509Seconds: number; readonly jwtSeconds: number };
+  readonly rules: IssuingRules;
 }
 
 export interface IssuedX509 extends SignedX509 {
@@ -94,6 +104,7 @@ export class Issuer {
         ttlSeconds,
         agentId: agent.id,
         entryEnd: entry.expiresAt,
+        workload: this.#wish('jwt_svid', actor, asked.audience),
       });
       const signed = await authority.signJwt(tx, {
         ...entryGround(entry, agent, actor),
@@ -106,27 +117,32 @@ export class Issuer {
   }
 
   /**
-   * For an operator: key, SPIFFE ID and DNS names come from the CSR.
+   * For an operator: key, SPIFFE ID, DNS names and subject come from the CSR.
    * @param csr PKCS#10 DER, untrusted
    * @param ttlSeconds 0 is the default
    * @throws Fault INVALID_ARGUMENT, PERMISSION_DENIED, FAILED_PRECONDITION
    */
   async mintX509(csr: Uint8Array, ttlSeconds: number, actor: Actor): Promise<IssuedX509> {
     const { store, authority, trustDomain, ttl } = this.#options;
-    const { spki, uriSans, dnsSans } = parseCsr(csr);
+    const request = parseCsr(csr);
+    const { spki, uriSans, dnsSans } = request;
+    const subject = requestedSubject(request);
     const [uri, ...more] = uriSans;
     if (uri === undefined || more.length > 0) throw invalid('CSR must have exactly one URI SAN');
     const id = mintable(memberIdFromText(uri, trustDomain, 'CSR URI SAN'));
+    refuseOverlap(dnsSans);
     return store.transaction(async (tx) => {
       await this.#options.identities.ensure(tx, id, actor);
-      await refuseGatewayNames(tx, dnsSans);
+      // A client that does not look at SANs takes the common name for the host's.
+      await refuseGatewayNames(tx, [...dnsSans, ...(subject?.commonNames ?? [])]);
       const notAfter = await this.#mayEndAt(tx, {
         id,
         ttlSeconds: asTtl(ttlSeconds, ttl.x509Seconds),
+        workload: this.#wish('x509_svid', actor),
       });
       const signed = await authority.signX509(tx, {
         kind: 'x509',
-        ...{ id, spki, notAfter, actor, dnsNames: dnsSans },
+        ...{ id, spki, notAfter, actor, dnsNames: dnsSans, subject },
       });
       return { ...signed, id, hint: '' };
     });
@@ -148,7 +164,8 @@ export class Issuer {
     return store.transaction(async (tx) => {
       await this.#options.identities.ensure(tx, id, actor);
       const ttlSeconds = asTtl(asked.ttlSeconds, ttl.jwtSeconds);
-      const notAfter = await this.#mayEndAt(tx, { id, ttlSeconds });
+      const workload = this.#wish('jwt_svid', actor, audience);
+      const notAfter = await this.#mayEndAt(tx, { id, ttlSeconds, workload });
       const signed = await authority.signJwt(tx, { id, audience, notAfter, actor });
       return { ...signed, id, hint: '' };
     });
@@ -171,6 +188,7 @@ export class Issuer {
       ttlSeconds: entry.x509SvidTtl || ttl.x509Seconds,
       agentId: agent.id,
       entryEnd: entry.expiresAt,
+      workload: this.#wish('x509_svid', actor),
     });
     const signed = await authority.signX509(tx, {
       kind: 'x509',
@@ -184,6 +202,10 @@ export class Issuer {
   #authorised(agent: AgentRecord, entryId: string): Entry {
     const { index, clock } = this.#options;
     return authorisedEntry(index, agent, { entryId, now: clock.now() });
+  }
+
+  #wish(credential: Credential, actor: Actor, audience: readonly string[] = []): WorkloadWish {
+    return { credential, actor, audience, rules: this.#options.rules };
   }
 
   #mayEndAt(tx: Transaction, asked: Asked): Promise<Date> {
@@ -221,6 +243,16 @@ async function itemOutcome(sign: () => Promise<IssuedX509>): Promise<IssuedX509 
     if (error instanceof Fault && OF_THE_ITEM.has(error.code)) return error;
     throw error;
   }
+}
+
+/** As SPIRE: a name beside a wildcard that covers it is a mistake in one of the two. */
+function refuseOverlap(dnsNames: readonly string[]): void {
+  const all = new Set(dnsNames);
+  const covered = dnsNames.find(
+    (name) => !name.startsWith('*.') && all.has(name.replace(/^[^.]*/, '*')),
+  );
+  if (covered !== undefined)
+    throw invalid(`CSR DNS name ${JSON.stringify(covered)} is covered by a wildcard beside it`);
 }
 
 function mintable(id: SpiffeId): SpiffeId {

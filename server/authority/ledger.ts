@@ -14,6 +14,8 @@ export interface Issued {
   readonly spiffeId: string;
   readonly entryId: string | undefined;
   readonly agentId: string | undefined;
+  /** Who signed it. */
+  readonly authorityId: string;
   readonly issuedAt: Date;
   readonly notAfter: Date;
   /** Its type, its actor and what else it tells; the rest is set here. */
@@ -32,10 +34,11 @@ export async function recordIssued(
   ledger: Ledger,
   { event, ...issued }: Issued,
 ): Promise<void> {
-  const { kind, serial, spiffeId, entryId, agentId, issuedAt, notAfter } = issued;
+  const { kind, serial, spiffeId, entryId, agentId, authorityId, issuedAt, notAfter } = issued;
   await tx.run(
-    `insert into ledger (serial, kind, spiffe_id, entry_id, agent_id, issued_at_ms, not_after_ms)
-     values (?, ?, ?, ?, ?, ?, ?)`,
+    `insert into ledger
+       (serial, kind, spiffe_id, entry_id, agent_id, issued_at_ms, not_after_ms, authority_id)
+     values (?, ?, ?, ?, ?, ?, ?, ?)`,
     serial,
     kind,
     spiffeId,
@@ -43,6 +46,7 @@ export async function recordIssued(
     agentId ?? null,
     issuedAt.getTime(),
     notAfter.getTime(),
+    authorityId,
   );
   await ledger.audit.append(tx, {
     ...event,

@@ -6,19 +6,30 @@ import type { Logger } from '../../runtime/log.ts';
 import { Watched, type WatchedSource } from '../../runtime/watched.ts';
 import { SERVER_ACTOR } from '../access/actor.ts';
 import type { Datastore } from '../plugins/datastore/datastore.ts';
+import type { Authorities } from './authorities.ts';
 import type { Authority } from './authority.ts';
+import { activeOf } from './authority-state.ts';
+import type { KeptSvid } from './kept-svid.ts';
+import { type SvidPlan, svidPlan } from './server-svid-plan.ts';
+import { waitForEither } from './wait-for-either.ts';
 
 const RETRY_MS = 5000;
 
 export interface ServerSvidOptions {
   readonly store: Datastore;
+  readonly authorities: Authorities;
   readonly authority: Authority;
   readonly clock: Clock;
   readonly log: Logger;
   readonly ttlSeconds: number;
+  /** Where it outlives a restart; nowhere unless told. */
+  readonly kept?: KeptSvid | undefined;
 }
 
-/** The server's own SVID, renewed at half its life until it is disposed. */
+/**
+ * The server's own SVID, renewed until it is disposed: at half its life, when another authority signs and
+ * all have had the time to learn of that, and when its own authority is tainted.
+ */
 export class ServerSvid implements AsyncDisposable {
   readonly #options: ServerSvidOptions;
   readonly #current: Watched<X509Svid>;
@@ -31,7 +42,17 @@ export class ServerSvid implements AsyncDisposable {
     this.#rotating = this.#rotate();
   }
 
+  /**
+   * The SVID of the last run is shown on where the authority that signs now has not been known before,
+   * as after the loss of a key: by it alone agents find their way to the new one.
+   */
   static async open(options: ServerSvidOptions): Promise<ServerSvid> {
+    const { kept, authority, clock } = options;
+    const last = await kept?.load(authority.bundle.value, clock.now());
+    if (last !== undefined) {
+      const { isOfActive, renewAt } = planOf(last, options);
+      if (!isOfActive && renewAt > clock.now()) return new ServerSvid(options, last);
+    }
     return new ServerSvid(options, await issue(options));
   }
 
@@ -49,7 +70,7 @@ export class ServerSvid implements AsyncDisposable {
     const { signal } = this.#stop;
     while (!signal.aborted) {
       try {
-        await clock.waitUntil(halfLife(this.#current.value), signal);
+        await this.#untilDue(signal);
         this.#current.set(await issue(this.#options));
       } catch (error) {
         if (signal.aborted) return;
@@ -58,10 +79,28 @@ export class ServerSvid implements AsyncDisposable {
       }
     }
   }
+
+  async #untilDue(signal: AbortSignal): Promise<void> {
+    const { authorities, clock } = this.#options;
+    const source = authorities.state;
+    for (;;) {
+      const seen = source.value;
+      const { renewAt } = planOf(this.#current.value, this.#options);
+      if (renewAt <= clock.now()) return;
+      await waitForEither(clock, renewAt, { source, seen }, signal);
+    }
+  }
+}
+
+function planOf(svid: X509Svid, { authorities }: ServerSvidOptions): SvidPlan {
+  const state = authorities.state.value;
+  const active = activeOf(state, 'x509');
+  if (active === undefined) return { isOfActive: false, renewAt: svid.notAfter };
+  return svidPlan(svid, active.row, state.bundle);
 }
 
 async function issue(options: ServerSvidOptions): Promise<X509Svid> {
-  const { store, authority, clock, ttlSeconds } = options;
+  const { store, authority, clock, ttlSeconds, kept } = options;
   const key = await generateKey('ec-p256');
   const { trustDomain } = authority.bundle.value;
   const signed = await store.transaction((tx) =>
@@ -73,9 +112,7 @@ async function issue(options: ServerSvidOptions): Promise<X509Svid> {
       actor: SERVER_ACTOR,
     }),
   );
-  return x509Svid(signed.chain, key);
-}
-
-function halfLife({ notBefore, notAfter }: X509Svid): Date {
-  return new Date((notBefore.getTime() + notAfter.getTime()) / 2);
+  const svid = x509Svid(signed.chain, key);
+  await kept?.save(svid);
+  return svid;
 }

@@ -4,29 +4,27 @@
  * kind takes no other (threats S2).
  */
 import { randomBytes } from 'node:crypto';
-import { signSshCertificate } from '../../identity/ssh/certificate.ts';
+import { signSshCertificateBy } from '../../identity/ssh/certificate.ts';
 import { encodePublicKey, fingerprint } from '../../identity/ssh/public-key.ts';
+import type { Clock } from '../../runtime/clock.ts';
 import { Fault } from '../../runtime/fault.ts';
+import type { WatchedSource } from '../../runtime/watched.ts';
 import type { EventInit } from '../audit/audit-log.ts';
-import type { Datastore, Transaction } from '../plugins/datastore/datastore.ts';
-import {
-  type ActiveAuthority,
-  type ActiveAuthorityOptions,
-  ensureActive,
-  findActive,
-} from './active-authority.ts';
-import { type AuthorityRow, listAuthorities, SSH_KINDS, type SshKind } from './authority-rows.ts';
-import { type Ledger, recordIssued } from './ledger.ts';
+import type { Transaction } from '../plugins/datastore/datastore.ts';
+import type { Authorities } from './authorities.ts';
+import type { AuthorityRow, SshKind } from './authority-rows.ts';
+import { type AuthoritiesState, activeOf, rowsOfKind } from './authority-state.ts';
+import { type Issued, type Ledger, recordIssued } from './ledger.ts';
 
-const LIFETIME_MS = 10 * 365 * 24 * 60 * 60 * 1000;
 /** Verifiers whose clocks are behind take a new certificate too. */
 const SKEW_MS = 30_000;
 
-export interface SshAuthorityOptions extends ActiveAuthorityOptions, Ledger {
-  readonly store: Datastore;
+export interface SshAuthorityOptions extends Ledger {
+  readonly authorities: Authorities;
+  readonly clock: Clock;
 }
 
-/** Public keys (RFC 4253 6.6) of the authorities, those that sign first. */
+/** Public keys (RFC 4253 6.6) of the authorities that are trusted, those that sign first. */
 export interface SshAuthorityKeys {
   readonly user: readonly Uint8Array[];
   readonly host: readonly Uint8Array[];
@@ -58,27 +56,18 @@ export interface SignedSsh {
   readonly notAfter: Date;
 }
 
-type Signers = Readonly<Record<SshKind, ActiveAuthority>>;
-
 export class SshAuthority {
-  readonly authorities: SshAuthorityKeys;
   readonly #options: SshAuthorityOptions;
-  readonly #signers: Signers;
+  readonly #authorities: KeysOfState;
 
-  private constructor(
-    options: SshAuthorityOptions,
-    signers: Signers,
-    rows: readonly AuthorityRow[],
-  ) {
+  constructor(options: SshAuthorityOptions) {
     this.#options = options;
-    this.#signers = signers;
-    this.authorities = publicKeys(signers, rows);
+    this.#authorities = new KeysOfState(options.authorities);
   }
 
-  /** Takes up the authorities of the store, and makes those that are missing. */
-  static async open(options: SshAuthorityOptions): Promise<SshAuthority> {
-    const { signers, rows } = await options.store.transaction((tx) => takeUp(tx, options));
-    return new SshAuthority(options, signers, rows);
+  /** What verifiers trust. */
+  get authorities(): WatchedSource<SshAuthorityKeys> {
+    return this.#authorities;
   }
 
   /**
@@ -88,29 +77,32 @@ export class SshAuthority {
    */
   async sign(tx: Transaction, request: SshRequest): Promise<SignedSsh> {
     const { kind, publicKey, keyId, principals, criticalOptions = {}, extensions = [] } = request;
-    const { row, privateKey } = this.#signers[kind];
+    const active = activeOf(this.#options.authorities.state.value, kind);
+    if (active === undefined) throw new Fault('UNAVAILABLE', 'there is no authority that can sign');
+    const { row, signer } = active;
     const now = this.#options.clock.now();
     const notAfter = wholeSeconds(Math.min(request.notAfter.getTime(), row.notAfter.getTime()));
     if (notAfter <= now)
       throw new Fault('FAILED_PRECONDITION', 'the certificate would have ended already');
     const serial = randomBytes(8).readBigUInt64BE() >> 1n;
-    const certificate = signSshCertificate(
+    const certificate = await signSshCertificateBy(
       {
         type: kind === 'ssh-host' ? 'host' : 'user',
         ...{ publicKey, serial, keyId, principals, criticalOptions, extensions },
         validAfter: new Date(now.getTime() - SKEW_MS),
         validBefore: notAfter,
       },
-      privateKey,
+      signer,
     );
-    await this.#record(tx, request, { serial: serial.toString(), issuedAt: now, notAfter });
+    const issued = { serial: serial.toString(), issuedAt: now, notAfter, authorityId: row.id };
+    await this.#record(tx, request, issued);
     return { certificate, serial: serial.toString(), notAfter };
   }
 
   #record(
     tx: Transaction,
     { kind, publicKey, principals, spiffeId, entryId, agentId, event }: SshRequest,
-    issued: { readonly serial: string; readonly issuedAt: Date; readonly notAfter: Date },
+    issued: Pick<Issued, 'serial' | 'issuedAt' | 'notAfter' | 'authorityId'>,
   ): Promise<void> {
     const attributes = {
       ...event.attributes,
@@ -124,47 +116,47 @@ export class SshAuthority {
   }
 }
 
-async function takeUp(
-  tx: Transaction,
-  options: SshAuthorityOptions,
-): Promise<{ readonly signers: Signers; readonly rows: readonly AuthorityRow[] }> {
-  const now = options.clock.now();
-  await tx.run(
-    `delete from authorities where kind in ('ssh-user', 'ssh-host', 'ssh-gateway')
-       and not_after_ms <= ?`,
-    now.getTime(),
-  );
-  for (const kind of SSH_KINDS) {
-    await ensureActive(tx, kind, { ...options, lifetimeMs: LIFETIME_MS });
+/** The keys of a state, made once for each and told only when they are others. */
+class KeysOfState implements WatchedSource<SshAuthorityKeys> {
+  readonly #authorities: Authorities;
+  #made: { readonly of: string; readonly keys: SshAuthorityKeys } | undefined;
+
+  constructor(authorities: Authorities) {
+    this.#authorities = authorities;
   }
-  const rows = await listAuthorities(tx);
-  const signer = async (kind: SshKind) => {
-    const found = await findActive(rows, kind, options.keys);
-    if (found === undefined) throw new Error('an authority has just been lost');
-    return found;
-  };
-  const signers = {
-    'ssh-user': await signer('ssh-user'),
-    'ssh-host': await signer('ssh-host'),
-    'ssh-gateway': await signer('ssh-gateway'),
-  };
-  return { signers, rows };
+
+  get value(): SshAuthorityKeys {
+    return this.#keysOf(this.#authorities.state.value);
+  }
+
+  async *values(signal: AbortSignal): AsyncIterable<SshAuthorityKeys> {
+    let told: SshAuthorityKeys | undefined;
+    for await (const state of this.#authorities.state.values(signal)) {
+      const keys = this.#keysOf(state);
+      if (keys === told) continue;
+      told = keys;
+      yield keys;
+    }
+  }
+
+  #keysOf(state: AuthoritiesState): SshAuthorityKeys {
+    const trusted = (kind: SshKind) => rowsOfKind(state, kind).filter(({ tainted }) => !tainted);
+    const [user, host, gateway] = [
+      trusted('ssh-user'),
+      trusted('ssh-host'),
+      trusted('ssh-gateway'),
+    ];
+    const of = [user, host, gateway].map((rows) => rows.map(({ id }) => id).join(' ')).join(',');
+    if (this.#made?.of !== of) {
+      const keys = { user: user.map(blob), host: host.map(blob), gateway: gateway.map(blob) };
+      this.#made = { of, keys };
+    }
+    return this.#made.keys;
+  }
 }
 
-/**
- * What an old authority signed for a host stays valid: targets are enrolled for months. Certificates
- * of users and gateways are made anew within minutes, so a key that was lost is trusted no more.
- */
-function publicKeys(signers: Signers, rows: readonly AuthorityRow[]): SshAuthorityKeys {
-  const blob = (row: AuthorityRow) => encodePublicKey(row.publicKey);
-  const oldHosts = rows.filter(
-    ({ kind, state, tainted }) => kind === 'ssh-host' && state === 'old' && !tainted,
-  );
-  return {
-    user: [blob(signers['ssh-user'].row)],
-    host: [signers['ssh-host'].row, ...oldHosts].map(blob),
-    gateway: [blob(signers['ssh-gateway'].row)],
-  };
+function blob({ publicKey }: AuthorityRow): Uint8Array {
+  return encodePublicKey(publicKey);
 }
 
 function wholeSeconds(milliseconds: number): Date {

@@ -6,6 +6,7 @@ import { encodePublicKey, fingerprint } from '../../identity/ssh/public-key.ts';
 import { verifySshCertificate, workloadIdentity } from '../../identity/ssh/verify-certificate.ts';
 import { SshWriter } from '../../identity/ssh/wire.ts';
 import { Fault } from '../../runtime/fault.ts';
+import { Watched } from '../../runtime/watched.ts';
 import { hasProgram, skipWithout } from '../../test/fixtures/programs.ts';
 import { entryInit, OPERATOR, TD } from '../../test/fixtures/registry-world.ts';
 import { listedBySshKeygen } from '../../test/fixtures/ssh-keygen.ts';
@@ -181,7 +182,7 @@ describe('SshIssuer: certificates of workloads', () => {
     const { store, clock, audit, index } = world.registry;
     const given: unknown[] = [];
     const authority: SshIssuerOptions['authority'] = {
-      authorities: world.registry.sshIssuer.authorities,
+      authorities: new Watched(world.registry.sshIssuer.authorities),
       sign: async () => {
         given.push('signed');
         return { certificate: Buffer.of(), serial: '1', notAfter: now() };
@@ -197,6 +198,7 @@ describe('SshIssuer: certificates of workloads', () => {
     const issuer = new SshIssuer({
       ...{ store: failing, clock, audit, authority, index, userTtlSeconds: 300 },
       trustDomain: world.registry.authority.bundle.value.trustDomain,
+      rules: world.registry.rules,
     });
     const wish = { entryId: world.entryId, publicKey: newSshKey().publicKey };
     const asked = issuer.newUserCertificate(world.agent, wish, OPERATOR);

@@ -17,7 +17,13 @@ import type { AuditLog } from '../audit/audit-log.ts';
 import type { Datastore, Reader, Transaction } from '../plugins/datastore/datastore.ts';
 import type { EntryIndex } from '../registry/entry-index.ts';
 import { memberId } from '../registry/spiffe-id-message.ts';
-import { authorisedEntry, entryGround, mayEndAt, requireAgent } from './entitlement.ts';
+import {
+  authorisedEntry,
+  entryGround,
+  type IssuingRules,
+  mayEndAt,
+  requireAgent,
+} from './entitlement.ts';
 import { gatewayHostNames, requireSshHost } from './host-names.ts';
 import { loginRestrictions } from './login-restrictions.ts';
 import type { SignedSsh, SshAuthority, SshAuthorityKeys } from './ssh-authority.ts';
@@ -38,6 +44,7 @@ export interface SshIssuerOptions {
   readonly trustDomain: TrustDomain;
   /** Of workloads' certificates. */
   readonly userTtlSeconds: number;
+  readonly rules: IssuingRules;
 }
 
 /** A public key to be certified: RFC 4253 6.6, untrusted. */
@@ -88,7 +95,7 @@ export class SshIssuer {
   }
 
   get authorities(): SshAuthorityKeys {
-    return this.#options.authority.authorities;
+    return this.#options.authority.authorities.value;
   }
 
   /**
@@ -100,7 +107,7 @@ export class SshIssuer {
     { entryId, publicKey }: UserWish,
     actor: Actor,
   ): Promise<SignedSsh> {
-    const { store, clock, authority, index, trustDomain, userTtlSeconds } = this.#options;
+    const { store, clock, authority, index, trustDomain, userTtlSeconds, rules } = this.#options;
     checkKey(publicKey);
     return store.transaction(async (tx) => {
       const now = clock.now();
@@ -109,7 +116,8 @@ export class SshIssuer {
       const id = memberId(entry.spiffeId, trustDomain, 'spiffe_id');
       if (id.isReserved)
         throw new Fault('PERMISSION_DENIED', 'this identity is not that of a workload');
-      const asked = { id, ttlSeconds: userTtlSeconds, agentId: agent.id };
+      const workload = { credential: 'ssh_certificate', actor, rules } as const;
+      const asked = { id, ttlSeconds: userTtlSeconds, agentId: agent.id, workload };
       const notAfter = await mayEndAt(tx, { ...asked, entryEnd: entry.expiresAt }, now);
       const { attributes, agentId } = entryGround(entry, agent, actor);
       const spiffeId = id.toString();

@@ -2,16 +2,19 @@
  * Key manager `disk`: one PKCS#8 PEM file a key, 0600 in a directory 0700. Whoever reads these files
  * is the trust domain, so a key that others could have read is refused, not repaired.
  */
-import { createPrivateKey, type KeyObject } from 'node:crypto';
-import { chmod, open } from 'node:fs/promises';
+import type { KeyObject } from 'node:crypto';
+import { chmod, open, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { localSigner } from '../../../identity/signer.ts';
+import { generateKey } from '../../../identity/x509/key.ts';
 import { writeAtomic } from '../../../runtime/atomic-file.ts';
 import { Fault } from '../../../runtime/fault.ts';
 import { makeDirectory } from '../../../runtime/make-directory.ts';
-import type { KeyManager } from './key-manager.ts';
+import { checkedKeyId, isKeyId, pemOf, privateKeyFromPem } from './key-id.ts';
+import type { ExportedKey, KeyManager } from './key-manager.ts';
 
-const ID = /^[a-z0-9][a-z0-9._-]{0,99}$/;
 const MAXIMUM_FILE_BYTES = 16 * 1024;
+const SUFFIX = '.pem';
 
 export interface DiskKeyManagerOptions {
   /** Made if it is not there. */
@@ -19,30 +22,68 @@ export interface DiskKeyManagerOptions {
 }
 
 export function diskKeyManager({ directory }: DiskKeyManagerOptions): KeyManager {
-  async function load(id: string): Promise<KeyObject | undefined> {
+  const load = async (id: string): Promise<KeyObject | undefined> => {
     const file = fileOf(directory, id);
     const pem = await readSecret(file);
-    if (pem === undefined) return undefined;
-    try {
-      return createPrivateKey(pem);
-    } catch (error) {
-      throw new Fault('STATE_UNUSABLE', `${file} holds no private key`, { cause: error });
-    }
-  }
+    return pem === undefined ? undefined : privateKeyFromPem(pem, file);
+  };
 
-  async function store(id: string, key: KeyObject): Promise<void> {
+  const store = async (id: string, key: KeyObject): Promise<void> => {
     await makeDirectory(directory, 0o700);
     await chmod(directory, 0o700);
-    const pem = key.export({ type: 'pkcs8', format: 'pem' });
-    await writeAtomic(fileOf(directory, id), Buffer.from(pem), 0o600);
-  }
+    await writeAtomic(fileOf(directory, id), Buffer.from(pemOf(key)), 0o600);
+  };
 
-  return { type: 'disk', load, store };
+  const list = async (): Promise<string[]> => {
+    const names = await namesIn(directory);
+    const ids = names.flatMap((name) => (name.endsWith(SUFFIX) ? name.slice(0, -4) : []));
+    return ids.filter(isKeyId).sort();
+  };
+
+  return {
+    type: 'disk',
+    list,
+
+    async generate(id, keyType) {
+      const key = await generateKey(keyType);
+      await store(id, key);
+      return localSigner(key);
+    },
+
+    async find(id) {
+      const key = await load(id);
+      return key === undefined ? undefined : localSigner(key);
+    },
+
+    async remove(id) {
+      await rm(fileOf(directory, id), { force: true });
+    },
+
+    async *exportKeys(): AsyncIterable<ExportedKey> {
+      for (const id of await list()) {
+        const key = await load(id);
+        // One that has just been removed is no longer anybody's.
+        if (key !== undefined) yield { id, pem: pemOf(key) };
+      }
+    },
+
+    async importKey(id, pem) {
+      await store(id, privateKeyFromPem(pem, `key ${id}`));
+    },
+  };
 }
 
 function fileOf(directory: string, id: string): string {
-  if (!ID.test(id)) throw new Error(`key id ${JSON.stringify(id)}`);
-  return join(directory, `${id}.pem`);
+  return join(directory, `${checkedKeyId(id)}${SUFFIX}`);
+}
+
+async function namesIn(directory: string): Promise<string[]> {
+  try {
+    return await readdir(directory);
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return [];
+    throw new Fault('STATE_UNUSABLE', `${directory} cannot be read`, { cause: error });
+  }
 }
 
 async function readSecret(file: string): Promise<string | undefined> {

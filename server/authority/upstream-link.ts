@@ -1,0 +1,92 @@
+/** Keeps the bundle and the upstream authority's in step, for as long as the server runs. */
+import { Backoff } from '../../runtime/backoff.ts';
+import type { Clock } from '../../runtime/clock.ts';
+import type { Logger } from '../../runtime/log.ts';
+import type { UpstreamAuthority } from '../plugins/upstream-authority/upstream-authority.ts';
+import type { Authorities } from './authorities.ts';
+import type { AuthoritiesState } from './authority-state.ts';
+import type { JwtKey } from './trusted-steps.ts';
+
+const RETRY = { firstMs: 1000, maximumMs: 60_000 };
+
+export interface UpstreamLinkOptions {
+  readonly authorities: Authorities;
+  readonly upstream: UpstreamAuthority;
+  readonly clock: Clock;
+  readonly log: Logger;
+}
+
+/**
+ * Takes over the upstream's roots as they change, and has it publish the keys that JWT-SVIDs are signed with
+ * here and below, until it is disposed.
+ */
+export class UpstreamLink implements AsyncDisposable {
+  readonly #options: UpstreamLinkOptions;
+  readonly #stop = new AbortController();
+  readonly #running: Promise<unknown>;
+  /** Ids of the keys that the upstream has. */
+  readonly #published = new Set<string>();
+
+  constructor(options: UpstreamLinkOptions) {
+    this.#options = options;
+    const { signal } = this.#stop;
+    this.#running = Promise.all([
+      this.#persist('roots of the upstream authority cannot be followed', () =>
+        this.#followRoots(signal),
+      ),
+      this.#persist('a JWT key could not be published upstream', () => this.#publish(signal)),
+    ]);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort();
+    await this.#running;
+  }
+
+  /** Runs `act` to its end, and again after a failure. */
+  async #persist(failure: string, act: () => Promise<void>): Promise<void> {
+    const { clock, log } = this.#options;
+    const { signal } = this.#stop;
+    const backoff = new Backoff(RETRY);
+    while (!signal.aborted) {
+      try {
+        await act();
+        return;
+      } catch (error) {
+        if (signal.aborted) return;
+        log.warn({ err: error }, failure);
+        await clock.wait(backoff.next(), signal).catch(() => undefined);
+      }
+    }
+  }
+
+  async #followRoots(signal: AbortSignal): Promise<void> {
+    const { upstream, authorities } = this.#options;
+    for await (const x509 of upstream.watchRoots?.(signal) ?? [])
+      await authorities.addUpstream({ x509, jwt: [] });
+  }
+
+  async #publish(signal: AbortSignal): Promise<void> {
+    const { upstream, authorities } = this.#options;
+    if (upstream.publishJwtKey === undefined) return;
+    for await (const state of authorities.state.values(signal)) {
+      for (const key of keysFromHere(state)) {
+        if (this.#published.has(key.keyId)) continue;
+        const jwt = await upstream.publishJwtKey({ ...key, tainted: false });
+        this.#published.add(key.keyId);
+        await authorities.addUpstream({ x509: [], jwt });
+      }
+    }
+  }
+}
+
+/** JWT keys of this server and of those below, that sign or will. */
+function keysFromHere({ authorities, trusted }: AuthoritiesState): JwtKey[] {
+  const own = authorities.flatMap(({ row }) =>
+    row.kind === 'jwt' && row.state !== 'old' ? [row] : [],
+  );
+  const below = trusted.filter(({ kind, source }) => kind === 'jwt' && source === 'published');
+  return [...own, ...below].map(({ id: keyId, publicKey, notAfter }) => {
+    return { keyId, publicKey, expiresAt: notAfter };
+  });
+}

@@ -1,0 +1,35 @@
+import type { JwtAuthority } from '../../../identity/bundle.ts';
+
+/** An intermediate authority that an upstream one has signed. */
+export interface MintedAuthority {
+  /** DER, our own certificate first, without the root. */
+  readonly chain: readonly Uint8Array[];
+  /** DER: what verifies the chain, and so belongs into our bundle. */
+  readonly roots: readonly Uint8Array[];
+}
+
+/** Signs our X.509 authority, so that it need not be a root of its own. Kind: UpstreamAuthority. */
+export interface UpstreamAuthority {
+  /** Name in configuration, in snake_case. */
+  readonly type: string;
+
+  /**
+   * @param csrDer PKCS#10 of the new authority's key
+   * @param preferredTtlSeconds a wish: the upstream decides
+   * @throws Fault UNAVAILABLE if it is out of reach, FAILED_PRECONDITION if it refuses
+   */
+  mint(
+    csrDer: Uint8Array,
+    preferredTtlSeconds: number,
+    signal: AbortSignal,
+  ): Promise<MintedAuthority>;
+
+  /** The upstream's roots now, then each time they change, until `signal` aborts. */
+  watchRoots?(signal: AbortSignal): AsyncIterable<readonly Uint8Array[]>;
+
+  /**
+   * Has the upstream publish a key that our JWT-SVIDs are signed with.
+   * @returns all JWT keys of the upstream's bundle
+   */
+  publishJwtKey?(key: JwtAuthority): Promise<readonly JwtAuthority[]>;
+}
