@@ -30,7 +30,72 @@ describe('loadServerConfig', () => {
     );
   });
 
+  it('reads who is an admin, how open the admin socket is, and how long credentials live', async () => {
+    const config = await load(
+      `${MINIMUM}admin_ids: [spiffe://example.org/ops]
+admin_socket: limited
+ttl_policy:
+  - { x509_svid_max: 1h }
+  - { environment: prod, kind: ci, x509_svid_max: 5m, jwt_svid_max: 1m, ssh_certificate_max: 90s }
+`,
+    );
+    assert.deepEqual(config.admin_ids, ['spiffe://example.org/ops']);
+    assert.equal(config.admin_socket, 'limited');
+    assert.deepEqual(config.ttl_policy, [
+      { x509_svid_max: 3600 },
+      {
+        ...{ environment: 'prod', kind: 'ci' },
+        ...{ x509_svid_max: 300, jwt_svid_max: 60, ssh_certificate_max: 90 },
+      },
+    ]);
+  });
+
+  it('reads what new authorities are to be, and where their keys are', async () => {
+    const { ca, jwt, key_manager } = await load(MINIMUM);
+    assert.deepEqual(
+      { ca, jwt, key_manager },
+      {
+        ca: { ttl: 86_400, key_type: 'ec-p256', ssh_ttl: 315_360_000 },
+        jwt: { key_type: 'ec-p256' },
+        key_manager: { disk: {} },
+      },
+    );
+    const told = await load(
+      `${MINIMUM}ca: { ttl: 7d, key_type: rsa-4096, ssh_ttl: 365d }
+jwt: { key_type: ec-p384, issuer: 'https://oidc.example.org' }
+key_manager: { memory: {} }
+`,
+    );
+    assert.deepEqual(told.ca, { ttl: 604_800, key_type: 'rsa-4096', ssh_ttl: 31_536_000 });
+    assert.deepEqual(told.jwt, { key_type: 'ec-p384', issuer: 'https://oidc.example.org' });
+    assert.deepEqual(told.key_manager, { memory: {} });
+  });
+
   const wrong: [string, string, RegExp][] = [
+    ['authorities of a moment', `${MINIMUM}ca: {ttl: 9s}\n`, /:5: ca.ttl: .*at least 10s/],
+    ['a kind of key that none signs with', `${MINIMUM}ca: {key_type: ed25519}\n`, /ca.key_type/],
+    ['an issuer without TLS', `${MINIMUM}jwt: {issuer: 'http://a'}\n`, /jwt.issuer: .*https URL/],
+    [
+      'two key managers',
+      `${MINIMUM}key_manager: {disk: {}, memory: {}}\n`,
+      /key_manager: expected disk: {} or memory: {}/,
+    ],
+    [
+      'an admin that is no workload',
+      `${MINIMUM}admin_ids: [spiffe://example.org/spire/server]\n`,
+      /:5: admin_ids.0: expected the SPIFFE ID of a workload/,
+    ],
+    ['a mode of the admin socket that is none', `${MINIMUM}admin_socket: closed\n`, /admin_socket/],
+    [
+      'a TTL rule that bounds nothing',
+      `${MINIMUM}ttl_policy: [{environment: prod}]\n`,
+      /ttl_policy.0: expected a rule with x509_svid_max/,
+    ],
+    [
+      'TTL rules that say different things of one identity',
+      `${MINIMUM}ttl_policy:\n  - {environment: prod, jwt_svid_max: 1m}\n  - {kind: ci, jwt_svid_max: 2m}\n`,
+      /:5: ttl_policy: expected rules of which one holds .*environment prod and kind ci/,
+    ],
     ['an unknown key', `${MINIMUM}ports: 1\n`, /server.yaml:5: ports: expected no such key/],
     [
       'an unknown key further in',

@@ -4,33 +4,52 @@ import { SpiffeId } from '../identity/spiffe-id.ts';
 import { type Clock, systemClock } from '../runtime/clock.ts';
 import { Closers } from '../runtime/closers.ts';
 import { formatHostPort, loadConfig } from '../runtime/config.ts';
+import { Fault } from '../runtime/fault.ts';
 import { serveHealth } from '../runtime/http-endpoint.ts';
 import type { Logger } from '../runtime/log.ts';
 import { MetricsRegistry } from '../runtime/metrics.ts';
 import { Watched, type WatchedSource } from '../runtime/watched.ts';
 import { createAccess } from './access/access.ts';
 import { Revocations } from './access/revocations.ts';
+import { AdminSocketMode } from './admin-socket-mode.ts';
+import { AdminGate } from './api/admin-gate.ts';
+import { agentRegistryService } from './api/agent-registry-service.ts';
 import { agentService } from './api/agent-service.ts';
 import { agentSshService } from './api/agent-ssh-service.ts';
 import { auditService } from './api/audit-service.ts';
+import { authorityService } from './api/authority-service.ts';
 import { bundleService } from './api/bundle-service.ts';
-import { identify, type ServerPeer } from './api/callers.ts';
+import { type CallerKind, identify, isMemberKind, type ServerPeer } from './api/callers.ts';
+import { debugService } from './api/debug-service.ts';
+import { downstreamService } from './api/downstream-service.ts';
 import { entryService } from './api/entry-service.ts';
 import { gatewaySshService } from './api/gateway-ssh-service.ts';
 import { healthService } from './api/health-service.ts';
 import { identityService } from './api/identity-service.ts';
 import { joinTokenService } from './api/join-token-service.ts';
+import { limitAdminSocketService } from './api/limit-admin-socket-service.ts';
+import { localAuthorityService } from './api/local-authority-service.ts';
+import { loggerService } from './api/logger-service.ts';
+import { registrarService } from './api/registrar-service.ts';
+import { restoredGate } from './api/restored-gate.ts';
+import { serverService } from './api/server-service.ts';
 import { sshService } from './api/ssh-service.ts';
 import { svidService } from './api/svid-service.ts';
+import { trustDomainService } from './api/trust-domain-service.ts';
 import { watchEntriesService } from './api/watch-entries.ts';
 import { Agents } from './attestation/agents.ts';
 import { NodeAttestation } from './attestation/attest-agent.ts';
 import { JoinTokens } from './attestation/join-tokens.ts';
+import { SpentTokens } from './attestation/spent-tokens.ts';
 import { AuditLog } from './audit/audit-log.ts';
 import { RefusalCounter } from './audit/refusal-counter.ts';
+import { Authorities } from './authority/authorities.ts';
 import { Authority } from './authority/authority.ts';
+import { authoritySettings } from './authority/authority-settings.ts';
 import { Issuer } from './authority/issuer.ts';
+import { KeptSvid } from './authority/kept-svid.ts';
 import type { IssuedKind } from './authority/ledger.ts';
+import { Rotation } from './authority/rotation.ts';
 import { ServerSvid } from './authority/server-svid.ts';
 import { SshAuthority } from './authority/ssh-authority.ts';
 import { SshIssuer } from './authority/ssh-issuer.ts';
@@ -38,16 +57,25 @@ import { ClockGuard } from './clock-guard.ts';
 import { type ServerConfig, serverConfigSchema } from './config.ts';
 import { AdminSocket, adminRpc, remoteRpc, type Services, tlsEndpoint } from './endpoints.ts';
 import { GatewayConnections } from './gateway-connections.ts';
+import { limitedServices } from './limited-services.ts';
 import { type ServerMetrics, serverMetrics } from './metrics.ts';
-import { backendSetups, keyManager, nodeAttestors } from './plugins/catalog.ts';
+import { backendSetups, keyManager, nodeAttestors, openDatastore } from './plugins/catalog.ts';
 import type { Datastore } from './plugins/datastore/datastore.ts';
-import { openSqlite } from './plugins/datastore/sqlite.ts';
 import { Entries } from './registry/entries.ts';
 import { EntryIndex } from './registry/entry-index.ts';
 import { Expiry } from './registry/expiry.ts';
+import { FederatedBundles, type FederatedBundlesOptions } from './registry/federated-bundles.ts';
+import { FederationRefresh, type FederationRefreshOptions } from './registry/federation-refresh.ts';
+import { FederationRelationships } from './registry/federation-relationships.ts';
 import { Identities, type IdentityDefaults } from './registry/identities.ts';
+import { RegistrarScopes } from './registry/registrar-scope.ts';
+import { Registrars } from './registry/registrars.ts';
 import { RegistryChanges } from './registry/registry-changes.ts';
+import { TtlPolicy } from './registry/ttl-policy.ts';
+import { readWebAuthorities } from './registry/web-authorities.ts';
+import { RestoredLock } from './restored-lock.ts';
 import { claimTrustDomain, prepareStateDir } from './state-dir.ts';
+import { UnprovedConnections } from './unproved-connections.ts';
 
 /** What a server that is ready tells its starter. */
 export interface ServerFacts {
@@ -65,6 +93,8 @@ export interface RunServerOptions {
   /** Called once, when the server answers. */
   onReady?(facts: ServerFacts): void;
   readonly clock?: Clock;
+  /** The level of the log that the configuration says now; that of `config` unless told. */
+  readonly configuredLevel?: () => string;
 }
 
 /** @throws Fault CONFIG_INVALID with one line for each problem */
@@ -81,6 +111,7 @@ interface Context {
   readonly metrics: ServerMetrics;
   readonly closers: Closers;
   readonly serving: Watched<boolean>;
+  readonly configuredLevel: () => string;
 }
 
 /**
@@ -96,7 +127,7 @@ export async function runServer(config: ServerConfig, options: RunServerOptions)
 
   await prepareStateDir(config.state_dir);
   const adminSocket = own(closers, await AdminSocket.open(config.state_dir, log));
-  const store = own(closers, await openSqlite(join(config.state_dir, 'server.db')));
+  const store = own(closers, await openDatastore(config));
   await claimTrustDomain(store, config.state_dir, config.trust_domain);
   const hostClock = options.clock ?? systemClock;
   const { clock } = own(closers, await ClockGuard.open({ store, clock: hostClock, log }));
@@ -109,7 +140,9 @@ export async function runServer(config: ServerConfig, options: RunServerOptions)
       onRefused: () => metrics.connectionsRefused.inc({ listener: 'health' }),
     }),
   );
-  const context: Context = { config, store, clock, log, metrics, closers, serving };
+  const configuredLevel = options.configuredLevel ?? (() => config.log.level);
+  const parts = { config, store, clock, log, metrics, closers, serving };
+  const context: Context = { ...parts, configuredLevel };
   const address = await serve(context, adminSocket);
   serving.set(true);
   closers.defer(() => serving.set(false));
@@ -127,26 +160,52 @@ async function serve(context: Context, adminSocket: AdminSocket): Promise<string
   const { config, store, clock, log, metrics, closers } = context;
   const core = await openCore(context);
   const registry = await openRegistry(context, core);
-  const { authority, refusals, revocations } = core;
+  const { audit, authority, refusals, revocations } = core;
   const { agents } = registry;
-  const prove = (peer: ServerPeer) => identify(peer, { reader: store, clock, agents });
+  const unproved = new UnprovedConnections(clock);
+  const proof = { reader: store, clock, agents, adminIds: registry.adminIds };
+  const prove = async (peer: ServerPeer, wanted: readonly CallerKind[] = []) => {
+    const caller = await identify(peer, proof, wanted);
+    if (peer.kind === 'remote' && isMemberKind(caller.kind)) unproved.proved(peer.connection);
+    return caller;
+  };
   const gateways = own(
     closers,
     new GatewayConnections({ revocations: revocations.head, clock, log, prove }),
   );
-  const services = await openServices(context, core, registry, (id) => gateways.disconnect(id));
-
+  const mode = await AdminSocketMode.open({ store, audit, configured: config.admin_socket });
   const svid = own(
     closers,
-    await ServerSvid.open({ ...context, authority, ttlSeconds: config.ttl.x509_svid }),
+    await ServerSvid.open({
+      ...{ ...context, authority, authorities: core.authorities },
+      ttlSeconds: config.ttl.x509_svid,
+      kept:
+        'disk' in config.key_manager
+          ? new KeptSvid(join(config.state_dir, 'server-svid.json'))
+          : undefined,
+    }),
   );
-  const rpcOptions = { log, metrics, prove };
+  const lock = await RestoredLock.open({ store, audit });
+  if (lock.isLocked) log.warn('this server was restored: it serves nobody until it is unlocked');
+  const configuredLevel = context.configuredLevel;
+  const unlimited = await openServices(context, core, registry, (id) => gateways.disconnect(id));
+  const services = {
+    ...limitedServices(unlimited, config.rate_limits, clock),
+    server: { ...limitAdminSocketService({ mode }), ...serverService({ lock }) },
+    logger: loggerService({ store, audit, log, configuredLevel }),
+    debug: debugService({
+      ...{ reader: store, index: registry.index, clock },
+      ...{ svid: svid.current, bundle: authority.bundle },
+    }),
+  };
+  const gate = new AdminGate({ mode, refusals });
+  const rpcOptions = { log, metrics, prove, gate, restored: restoredGate(lock) };
   const admin = own(closers, adminRpc(services, rpcOptions));
   const remote = remoteRpc(services, rpcOptions);
   const endpoint = own(
     closers,
     tlsEndpoint({
-      ...{ svid: svid.current, bundle: authority.bundle, clock, refusals, metrics },
+      ...{ svid: svid.current, bundle: authority.bundle, clock, refusals, metrics, unproved },
       onConnection: (connection) => {
         gateways.add(connection);
         remote.inject(connection.socket, { kind: 'remote', connection });
@@ -166,16 +225,21 @@ async function openCore({ config, store, clock, log, metrics, closers }: Context
   const refusals = own(closers, new RefusalCounter({ store, audit, clock, log }));
   const revocations = new Revocations(store, clock);
   await revocations.load();
-  const forAuthorities = {
-    ...{ store, audit, clock, log },
+  const keys = keyManager(config);
+  const authorities = await Authorities.open({
+    ...{ store, audit, clock, log, keys },
     trustDomain: config.trust_domain,
-    keys: keyManager(config.state_dir),
-    onIssued: (kind: IssuedKind) => metrics.svidsIssued.inc({ kind }),
-  };
-  const authority = await Authority.open(forAuthorities);
-  const sshAuthority = await SshAuthority.open(forAuthorities);
+    settings: authoritySettings(config),
+  });
+  const onIssued = (kind: IssuedKind) => metrics.svidsIssued.inc({ kind });
+  const forSigning = { authorities, audit, clock, onIssued };
+  const authority = new Authority({ ...forSigning, jwtIssuer: config.jwt.issuer });
+  const sshAuthority = new SshAuthority(forSigning);
+  own(closers, new Rotation({ authorities, clock, log }));
+  if (config.ttl.x509_svid > config.ca.ttl / 6)
+    log.warn('ttl.x509_svid is more than a sixth of ca.ttl: SVIDs end early, with their authority');
   closers.defer(follow(audit.head, (seq) => metrics.auditEvents.set(Number(seq))));
-  return { audit, refusals, revocations, authority, sshAuthority };
+  return { audit, refusals, revocations, authorities, authority, sshAuthority };
 }
 
 /** Identities, entries, agents and join tokens, with the index of entries loaded. */
@@ -185,26 +249,51 @@ async function openRegistry(context: Context, core: Core) {
   const trustDomain = config.trust_domain;
   const serverId = SpiffeId.fromSegments(trustDomain, 'spire', 'server');
   const index = new EntryIndex(serverId.toString());
-  const changes = new RegistryChanges(clock);
+  const changes = new RegistryChanges({ clock, index });
   await changes.load(store);
   const shared = { store, clock, log, audit, revocations, changes, index, trustDomain };
   const defaults = identityDefaults(config);
   const identities = new Identities({ ...shared, defaults });
-  await identities.load();
   const entries = new Entries({ ...shared, identities });
-  await entries.load();
   const agents = new Agents({ ...shared, refusals, entries });
+  const adminIds = adminIdsOf(config);
+  const registrars = new Registrars(shared);
+  const defaultTtls = { x509Seconds: config.ttl.x509_svid, jwtSeconds: config.ttl.jwt_svid };
+  const registrarScopes = new RegistrarScopes({ refusals, adminIds, defaultTtls });
   const joinTokens = new JoinTokens({ ...shared, entries, bundle: authority.bundle });
+  const spentTokens = new SpentTokens({ store });
+  const federation = openFederation(context, { ...shared, entries, bundle: authority.bundle });
   own(
     closers,
     new Expiry({
       ...shared,
       ...{ entries, identities },
-      housekeep: (tx, now) => joinTokens.dropExpired(tx, now),
+      housekeep: async (tx, now) => {
+        await joinTokens.dropExpired(tx, now);
+        await spentTokens.dropExpired(tx, now);
+      },
     }),
   );
   closers.defer(follow(changes.head, () => metrics.entries.set(index.size)));
-  return { index, changes, identities, entries, agents, joinTokens };
+  if (store.foreignCommits !== undefined)
+    closers.defer(followOthers({ store, changes, log, commits: store.foreignCommits }));
+  const forRegistrars = { adminIds, registrars, registrarScopes };
+  const nodes = { agents, joinTokens, spentTokens };
+  return { index, changes, identities, entries, ...nodes, ...federation, ...forRegistrars };
+}
+
+/** Foreign bundles, where they come from, and what fetches them. */
+function openFederation(
+  { config, closers }: Context,
+  shared: FederatedBundlesOptions & Omit<FederationRefreshOptions, 'bundles' | 'webAuthorities'>,
+) {
+  const federatedBundles = new FederatedBundles(shared);
+  const bundles = federatedBundles;
+  const webAuthorities = readWebAuthorities(config.federation.web_ca_file);
+  const refresh = own(closers, new FederationRefresh({ ...shared, bundles, webAuthorities }));
+  const onChanged = () => refresh.wake();
+  const relationships = new FederationRelationships({ ...shared, bundles, onChanged });
+  return { federatedBundles, refresh, relationships };
 }
 
 /** The implementation of every service. */
@@ -213,11 +302,11 @@ async function openServices(
   core: Core,
   registry: Registry,
   disconnectGateway: (id: string) => void,
-): Promise<Services> {
+): Promise<Omit<Services, 'server' | 'logger' | 'debug'>> {
   const { config, store, clock, log, closers, serving } = context;
   const { authority, sshAuthority, refusals, audit } = core;
   const { ttl, trust_domain: trustDomain } = config;
-  const { joinTokens } = registry;
+  const { joinTokens, spentTokens, federatedBundles, relationships, refresh } = registry;
   const { bundle } = authority;
   const shared = { ...registry, store, reader: store, clock, log, trustDomain, audit, bundle };
   const access = own(
@@ -233,30 +322,54 @@ async function openServices(
   );
   const attestation = new NodeAttestation({
     ...{ ...shared, authority, refusals, ttlSeconds: ttl.agent_svid },
-    attestors: nodeAttestors(config.node_attestors, { trustDomain, clock, joinTokens }),
+    attestors: nodeAttestors(config.node_attestors, {
+      ...{ trustDomain, clock, joinTokens, spentTokens, bundle },
+    }),
   });
+  const rules = { ttlPolicy: new TtlPolicy(config.ttl_policy), refusals };
   const issuer = new Issuer({
     ...{ ...shared, authority },
     ttl: { x509Seconds: ttl.x509_svid, jwtSeconds: ttl.jwt_svid },
+    rules,
   });
   const sshIssuer = new SshIssuer({
     ...{ ...shared, authority: sshAuthority },
     userTtlSeconds: ttl.ssh_certificate,
+    rules,
   });
+  const downstream = downstreamService({ ...shared, authority, caTtlSeconds: config.ca.ttl });
   return {
     ...access.services,
     gateway: { ...access.services.gateway, ...gatewaySshService({ sshIssuer }) },
     agents: agentService({ ...shared, attestation }),
     entries: entryService(shared),
-    svids: svidService({ issuer, trustDomain }),
-    bundles: bundleService({ bundle }),
+    svids: { ...svidService({ issuer, trustDomain }), ...downstream.svids },
+    bundles: {
+      ...bundleService({ store, bundle, authority, federatedBundles }),
+      ...downstream.bundles,
+    },
+    trustDomains: trustDomainService({ store, relationships, refresh }),
     health: healthService({ serving }),
     nodes: { ...watchEntriesService(shared), ...agentSshService({ ...shared, sshIssuer }) },
     ssh: sshService({ sshIssuer }),
     joinTokens: joinTokenService({ joinTokens, trustDomain }),
     identities: identityService(shared),
+    agentRegistry: agentRegistryService(shared),
+    registrars: registrarService(shared),
+    authorities: authorityService(core),
+    localAuthorities: localAuthorityService(core),
     audit: auditService({ audit }),
   };
+}
+
+/** @throws Fault CONFIG_INVALID for one of another trust domain, whose SVIDs nobody here verifies yet */
+function adminIdsOf(config: ServerConfig): ReadonlySet<string> {
+  const foreign = config.admin_ids.find(
+    (id) => SpiffeId.parse(id).trustDomain !== config.trust_domain,
+  );
+  if (foreign !== undefined)
+    throw new Fault('CONFIG_INVALID', `admin_ids: ${foreign} is not of ${config.trust_domain}`);
+  return new Set(config.admin_ids);
 }
 
 function identityDefaults({ registration }: ServerConfig): IdentityDefaults | undefined {
@@ -277,6 +390,30 @@ function follow<T>(source: WatchedSource<T>, show: (value: T) => void): () => Pr
   const stop = new AbortController();
   const following = (async () => {
     for await (const value of source.values(stop.signal)) show(value);
+  })();
+  return async () => {
+    stop.abort();
+    await following;
+  };
+}
+
+/** Reads of what other servers on the store have committed, until the returned function is called. */
+function followOthers(options: {
+  readonly store: Datastore;
+  readonly changes: RegistryChanges;
+  readonly log: Logger;
+  readonly commits: WatchedSource<number>;
+}): () => Promise<void> {
+  const { store, changes, log, commits } = options;
+  const stop = new AbortController();
+  const following = (async () => {
+    for await (const _ of commits.values(stop.signal)) {
+      try {
+        await changes.catchUp(store);
+      } catch (error) {
+        if (!stop.signal.aborted) log.warn({ err: error }, 'changes of other servers not read');
+      }
+    }
   })();
   return async () => {
     stop.abort();

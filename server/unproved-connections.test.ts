@@ -40,6 +40,28 @@ describe('UnprovedConnections', () => {
     assert.ok(admit('10.0.0.1:203').isIn);
   });
 
+  it('neither counts nor ends one where a call has proved a role', async () => {
+    const waits: AbortSignal[] = [];
+    const wait = (_: number, signal: AbortSignal) => {
+      waits.push(signal);
+      return new Promise<never>((_resolve, reject) => {
+        signal.addEventListener('abort', () => reject(new Error('aborted')), { once: true });
+      });
+    };
+    const unproved = new UnprovedConnections({ ...systemClock, wait });
+    const all = Array.from({ length: 100 }, (_, port) => connectionOf(`10.0.0.1:${port}`, '/ops'));
+    for (const { connection } of all) assert.ok(unproved.admit(connection));
+    const first = all[0]?.connection ?? {};
+    unproved.proved(first);
+    unproved.proved(first);
+    assert.deepEqual([waits[0]?.aborted, waits[1]?.aborted], [true, false]);
+    assert.ok(unproved.admit(connectionOf('10.0.0.1:200').connection));
+    assert.ok(!unproved.admit(connectionOf('10.0.0.1:201').connection));
+    all[0]?.destroy();
+    assert.ok(!unproved.admit(connectionOf('10.0.0.1:202').connection));
+    unproved.proved(connectionOf('10.0.0.1:203').connection);
+  });
+
   it('ends them after a minute, and leaves agents and gateways alone', async () => {
     const waited: number[] = [];
     const unproved = new UnprovedConnections({

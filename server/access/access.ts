@@ -35,7 +35,7 @@ export interface AccessOptions {
   readonly revocations: Revocations;
   readonly trustDomain: TrustDomain;
   readonly bundle: WatchedSource<Bundle>;
-  readonly sshAuthorities: SshAuthorities;
+  readonly sshAuthorities: WatchedSource<SshAuthorities>;
   /** Longest session that any grant may allow. */
   readonly sessionMaximumSeconds: number;
   /** By the type of backend. */

@@ -34,7 +34,7 @@ export interface GatewayLinkOptions {
   readonly revocations: Revocations;
   readonly leases: SessionLeases;
   readonly sessions: Sessions;
-  readonly sshAuthorities: SshAuthorities;
+  readonly sshAuthorities: WatchedSource<SshAuthorities>;
   /** Destroys a gateway's connections: what is stuck in a full socket cannot be ended politely. */
   disconnect(gateway: string): void;
 }
@@ -54,6 +54,7 @@ export class GatewayLink {
   readonly #reads: RecordingReads;
   #end: Fault | undefined;
   #sentRevision: bigint | undefined;
+  #sentSshAuthorities: SshAuthorities | undefined;
   #sentSeq: bigint;
   #acceptedSeq: bigint | undefined;
   #heartbeatDue = true;
@@ -93,11 +94,12 @@ export class GatewayLink {
     const stop = () => this.#controller.abort();
     signal.addEventListener('abort', stop, { once: true });
     if (signal.aborted) stop();
-    const { resources, revocations } = this.#options;
+    const { resources, revocations, sshAuthorities } = this.#options;
     this.#background(this.#receive(requests));
     this.#background(this.#tick());
     this.#background(this.#follow(resources.revision));
     this.#background(this.#follow(revocations.head));
+    this.#background(this.#follow(sshAuthorities));
     try {
       for await (const _ of this.#work.values(this.#controller.signal)) {
         for await (const response of this.#due()) {
@@ -115,10 +117,12 @@ export class GatewayLink {
   }
 
   async *#due(): AsyncGenerator<ConnectResponseInit> {
-    const { store, resources, revocations, clock, sshAuthorities } = this.#options;
+    const { store, resources, revocations, clock } = this.#options;
     const revision = resources.revision.value;
-    if (this.#sentRevision !== revision) {
+    const sshAuthorities = this.#options.sshAuthorities.value;
+    if (this.#sentRevision !== revision || this.#sentSshAuthorities !== sshAuthorities) {
       this.#sentRevision = revision;
+      this.#sentSshAuthorities = sshAuthorities;
       const value = await gatewaySnapshot(store, this.#gateway, { revision, sshAuthorities });
       yield { message: { case: 'snapshot', value } };
     }
@@ -194,7 +198,7 @@ export class GatewayLink {
     }
   }
 
-  async #follow(source: WatchedSource<bigint>): Promise<void> {
+  async #follow(source: WatchedSource<unknown>): Promise<void> {
     for await (const _ of source.values(this.#controller.signal)) this.#wake();
   }
 

@@ -60,7 +60,7 @@ describe('GatewayLinks', () => {
 
   it('tells the SSH authorities, and whose certificates count by which', async () => {
     const [snapshot] = await (await server.connect()).until('snapshot');
-    const { user, host } = server.world.sshAuthorities;
+    const { user, host } = server.world.sshAuthorities.value;
     assert.deepEqual(snapshot?.sshAuthorities?.user.map(Buffer.from), user);
     assert.deepEqual(snapshot?.sshAuthorities?.host.map(Buffer.from), host);
   });

@@ -94,7 +94,9 @@ describe('SessionOpener', () => {
     it('S2 opens nothing for an SVID of an agent or of Writ itself', async () => {
       const agent = await world.authority.issue(SpiffeId.parse(AGENT));
       await world.run(
-        `insert into ledger values (?, 'agent', ?, null, ?, 0, 0)`,
+        `insert into ledger
+         (serial, kind, spiffe_id, entry_id, agent_id, issued_at_ms, not_after_ms)
+       values (?, 'agent', ?, null, ?, 0, 0)`,
         agent.serial,
         AGENT,
         AGENT,

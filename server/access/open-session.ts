@@ -30,7 +30,7 @@ export interface SessionOpenerOptions {
   readonly clock: Clock;
   readonly audit: AuditLog;
   readonly bundle: WatchedSource<Bundle>;
-  readonly sshAuthorities: SshAuthorities;
+  readonly sshAuthorities: WatchedSource<SshAuthorities>;
 }
 
 interface Attempt {
@@ -59,7 +59,8 @@ export class SessionOpener {
     const { bundle, sshAuthorities, store, clock } = this.#options;
     const now = clock.now();
     const attempt = { gateway, request, now };
-    const credential = verifyClientProof(request, { bundle: bundle.value, sshAuthorities, now });
+    const rule = { bundle: bundle.value, sshAuthorities: sshAuthorities.value, now };
+    const credential = verifyClientProof(request, rule);
     const { backend, grant, login } = request;
     const outcome = await store.transaction(async (tx) => {
       const admission = isRefusal(credential)

@@ -244,6 +244,7 @@ describe('sshSessionGround', () => {
     const plans: string[] = [];
     const reader: Reader = {
       all: (sql, ...values) => world.store.all(sql, ...values),
+      findMany: (init) => world.store.findMany(init),
       get: async (sql, ...values) => {
         const steps = await world.store.all(`explain query plan ${sql}`, ...values);
         plans.push(...steps.map(({ detail }) => String(detail)));

@@ -83,4 +83,53 @@ describe('entryService', () => {
     );
     await assert.rejects(rpc.getEntry({ id }, CALL), { status: 'NOT_FOUND' });
   });
+
+  it('gives each entry once by pages, while others come and go', async () => {
+    const rpc = server.admin(Entry);
+    const made = (from: number, count: number) =>
+      Array.from({ length: count }, (_, n) =>
+        entryInit({ path: `/paged/${from + n}`, more: { hint: 'paged', id: `paged-${from + n}` } }),
+      );
+    await rpc.batchCreateEntry({ entries: made(20, 10) }, CALL);
+    const seen: string[] = [];
+    let pageToken = '';
+    do {
+      const request = { filter: { byHint: 'paged' }, pageSize: 4, pageToken, outputMask: {} };
+      const page = await rpc.listEntries(request, CALL);
+      seen.push(...page.entries.map(({ id }) => id));
+      pageToken = page.nextPageToken;
+      if (seen.length !== 4) continue;
+      await rpc.batchCreateEntry({ entries: [...made(10, 2), ...made(40, 1)] }, CALL);
+      await rpc.batchDeleteEntry({ ids: ['paged-20', 'paged-29'] }, CALL);
+    } while (pageToken !== '');
+    const stayed = [20, 21, 22, 23, 24, 25, 26, 27, 28, 40].map((n) => `paged-${n}`);
+    assert.deepEqual(seen, stayed);
+  });
+
+  it('refuses an empty set and a malformed one in a filter', async () => {
+    const filters = [
+      { bySelectors: { selectors: [] } },
+      { byFederatesWith: { trustDomains: [] } },
+      { byFederatesWith: { trustDomains: ['no name'] } },
+      { bySpiffeId: { trustDomain: 'other.org', path: '/a' } },
+      { byParentId: {} },
+    ];
+    for (const filter of filters) {
+      const refused = { status: 'INVALID_ARGUMENT', message: /malformed filter/ };
+      await assert.rejects(server.admin(Entry).listEntries({ filter }, CALL), refused);
+      await assert.rejects(server.admin(Entry).countEntries({ filter }, CALL), refused);
+    }
+  });
+
+  it('lets operators set what registrars may not', async () => {
+    const more = { admin: true, downstream: true, storeSvid: true, hint: 'flags' };
+    const entry = await server.createEntry(entryInit({ path: '/flags', more }));
+    assert.deepEqual([entry.admin, entry.downstream, entry.storeSvid], [true, true, true]);
+    const filter = { byDownstream: true };
+    const { entries } = await server.admin(Entry).listEntries({ filter }, CALL);
+    assert.deepEqual(
+      entries.map(({ id }) => id),
+      [entry.id],
+    );
+  });
 });

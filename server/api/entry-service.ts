@@ -14,12 +14,18 @@ import {
 import type { Clock } from '../../runtime/clock.ts';
 import { Fault } from '../../runtime/fault.ts';
 import type { Implementation } from '../../runtime/grpc-server.ts';
-import type { Datastore } from '../plugins/datastore/datastore.ts';
+import type { Datastore, Transaction } from '../plugins/datastore/datastore.ts';
 import type { Entries } from '../registry/entries.ts';
-import { type EntryFilter, entryPredicate } from '../registry/entry-filters.ts';
+import type { EntryChange } from '../registry/entry-change.ts';
+import {
+  type EntryFilter,
+  type EntryPredicate,
+  entryPredicate,
+} from '../registry/entry-filters.ts';
 import type { EntryIndex } from '../registry/entry-index.ts';
+import type { RegistrarScopes } from '../registry/registrar-scope.ts';
 import { type AgentCaller, actorOf, type Caller } from './callers.ts';
-import { eachItem, ITEM_OK } from './item-status.ts';
+import { eachItem, ITEM_OK, itemStatusOf } from './item-status.ts';
 import { LoopTurns } from './loop-turns.ts';
 import { masked } from './mask.ts';
 import { pageOf } from './paging.ts';
@@ -32,6 +38,7 @@ export interface EntryServiceOptions {
   readonly entries: Entries;
   readonly index: EntryIndex;
   readonly trustDomain: TrustDomain;
+  readonly registrarScopes: RegistrarScopes;
 }
 
 type Created = MessageInitShape<typeof BatchCreateEntryResponse_ResultSchema>;
@@ -45,56 +52,68 @@ export function entryService(
   return { ...readers(options), ...writers(options), ...forAgents(options) };
 }
 
-function readers({ index, trustDomain }: EntryServiceOptions) {
-  function* wanted(filter: EntryFilter | undefined, after: string): Iterable<Entry> {
+function readers({ store, index, trustDomain, registrarScopes }: EntryServiceOptions) {
+  function* wanted(filter: EntryFilter | undefined, sees: EntryPredicate, after: string) {
     const isWanted = entryPredicate(filter, trustDomain);
-    for (const entry of index.after(after)) if (isWanted(entry)) yield entry;
+    for (const entry of index.after(after)) if (sees(entry) && isWanted(entry)) yield entry;
   }
 
+  /** A registrar sees what lies within its bounds, and does not learn of the rest. */
+  const sightOf = async (caller: Caller): Promise<EntryPredicate> => {
+    if (caller.kind !== 'registrar') return () => true;
+    const scope = await registrarScopes.open(store, caller.id.toString(), actorOf(caller));
+    return (entry) => scope.sees(entry);
+  };
+
   return {
-    async countEntries({ filter }) {
-      return { count: [...wanted(filter, '')].length };
+    async countEntries({ filter }, { caller }) {
+      return { count: [...wanted(filter, await sightOf(caller), '')].length };
     },
 
-    async listEntries({ filter, outputMask, pageSize, pageToken }) {
-      const page = pageOf({ pageSize, pageToken }, (id) => wanted(filter, id));
+    async listEntries({ filter, outputMask, pageSize, pageToken }, { caller }) {
+      const sees = await sightOf(caller);
+      const page = pageOf({ pageSize, pageToken }, (id) => wanted(filter, sees, id));
       return {
         entries: page.items.map((entry) => shown(entry, outputMask)),
         nextPageToken: page.nextPageToken,
       };
     },
 
-    async getEntry({ id, outputMask }) {
+    async getEntry({ id, outputMask }, { caller }) {
       if (id === '') throw new Fault('INVALID_ARGUMENT', 'missing ID');
+      const sees = await sightOf(caller);
       const entry = index.get(id);
-      if (entry === undefined) throw new Fault('NOT_FOUND', 'entry not found');
+      if (entry === undefined || !sees(entry)) throw new Fault('NOT_FOUND', 'entry not found');
       return shown(entry, outputMask);
     },
   } satisfies Partial<Implementation<typeof EntryRpc, Caller>>;
 }
 
 /** A batch is one transaction: a crash leaves all of its items or none. */
-function writers({ store, entries }: EntryServiceOptions) {
+function writers({ store, entries, registrarScopes }: EntryServiceOptions) {
+  const changeBy = async (tx: Transaction, caller: Caller): Promise<EntryChange> => {
+    const actor = actorOf(caller);
+    if (caller.kind !== 'registrar') return { actor };
+    return { actor, bounds: await registrarScopes.open(tx, caller.id.toString(), actor) };
+  };
+
   return {
     async batchCreateEntry({ entries: asked, outputMask }, { caller }) {
-      const change = { actor: actorOf(caller) };
-      const results = await store.transaction((tx) =>
-        eachItem(
-          asked,
-          async (init): Promise<Created> => {
-            const { entry, isNew } = await entries.create(tx, init, change);
-            return { status: isNew ? ITEM_OK : SIMILAR, entry: shown(entry, outputMask) };
-          },
-          (status) => ({ status }),
-        ),
-      );
+      const results = await store.transaction(async (tx) => {
+        const outcomes = await entries.createAll(tx, asked, await changeBy(tx, caller));
+        return outcomes.map((outcome): Created => {
+          if (outcome instanceof Fault) return { status: itemStatusOf(outcome) };
+          const { entry, isNew } = outcome;
+          return { status: isNew ? ITEM_OK : SIMILAR, entry: shown(entry, outputMask) };
+        });
+      });
       return { results };
     },
 
     async batchUpdateEntry({ entries: asked, inputMask, outputMask }, { caller }) {
-      const change = { actor: actorOf(caller) };
-      const results = await store.transaction((tx) =>
-        eachItem(
+      const results = await store.transaction(async (tx) => {
+        const change = await changeBy(tx, caller);
+        return eachItem(
           asked,
           async (update): Promise<Updated> => {
             if (update.id === '') throw new Fault('INVALID_ARGUMENT', 'missing ID');
@@ -102,15 +121,15 @@ function writers({ store, entries }: EntryServiceOptions) {
             return { status: ITEM_OK, entry: shown(entry, outputMask) };
           },
           (status) => ({ status }),
-        ),
-      );
+        );
+      });
       return { results };
     },
 
     async batchDeleteEntry({ ids }, { caller }) {
-      const change = { actor: actorOf(caller) };
-      const results = await store.transaction((tx) =>
-        eachItem(
+      const results = await store.transaction(async (tx) => {
+        const change = await changeBy(tx, caller);
+        return eachItem(
           ids,
           async (id): Promise<Deleted> => {
             if (id === '') throw new Fault('INVALID_ARGUMENT', 'missing ID');
@@ -119,8 +138,8 @@ function writers({ store, entries }: EntryServiceOptions) {
             return { id, status: ITEM_OK };
           },
           (status, id) => ({ id, status }),
-        ),
-      );
+        );
+      });
       return { results };
     },
   } satisfies Partial<Implementation<typeof EntryRpc, Caller>>;

@@ -77,19 +77,21 @@ function requirePuttable(
 
 function identityInit(identity: Identity): IdentityInit {
   const { owner, purpose, environment, kind, labels, expiresAt } = identity;
+  const { jwtAudiences, maxAgents } = identity;
   if (expiresAt === undefined) throw new Fault('INVALID_ARGUMENT', 'expires_at is missing');
   return {
-    ...{ owner, purpose, environment, labels },
+    ...{ owner, purpose, environment, labels, jwtAudiences, maxAgents },
     kind: parseIdentityKind(kind),
     expiresAt: timestampDate(expiresAt),
   };
 }
 
 function identityMessage(record: IdentityRecord): MessageInitShape<typeof IdentitySchema> {
-  const { expiresAt, createdAt, labels, ...rest } = record;
+  const { expiresAt, createdAt, labels, jwtAudiences, ...rest } = record;
   return {
     ...rest,
     labels: { ...labels },
+    jwtAudiences: [...jwtAudiences],
     expiresAt: timestampFromDate(expiresAt),
     createdAt: timestampFromDate(createdAt),
   };

@@ -30,6 +30,13 @@ export function itemStatus(error: unknown): ItemStatus | undefined {
     : undefined;
 }
 
+/** The same where the failure has to be the item's. @throws what is the whole call's */
+export function itemStatusOf(error: unknown): ItemStatus {
+  const status = itemStatus(error);
+  if (status === undefined) throw error;
+  return status;
+}
+
 /**
  * The outcome of each item in order. One that fails is told by `failed`, and the others go on; it must
  * fail before it has written anything.
@@ -45,9 +52,7 @@ export async function eachItem<T, R>(
     try {
       results.push(await act(item));
     } catch (error) {
-      const status = itemStatus(error);
-      if (status === undefined) throw error;
-      results.push(failed(status, item));
+      results.push(failed(itemStatusOf(error), item));
     }
   }
   return results;

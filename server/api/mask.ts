@@ -3,7 +3,7 @@ import { create } from '@bufbuild/protobuf';
 
 /**
  * A shallow copy in which every field that the mask does not name is empty; without a mask the
- * message itself. Mask messages have a boolean field of the same name for each field.
+ * message itself. Mask messages have a boolean field of the same name for each field, or oneof.
  * @param always fields that no mask takes away
  */
 export function masked<S extends DescMessage>(
@@ -16,7 +16,7 @@ export function masked<S extends DescMessage>(
   const chosen = mask as unknown as Readonly<Record<string, unknown>>;
   const copy = create(schema) as Record<string, unknown> & MessageShape<S>;
   const from = message as Readonly<Record<string, unknown>>;
-  for (const { localName } of schema.fields) {
+  for (const { localName } of schema.members) {
     if (chosen[localName] === true || always.includes(localName))
       Object.assign(copy, { [localName]: from[localName] });
   }

@@ -36,6 +36,7 @@ import {
   type CallerKind,
   claimedKind,
   isMemberKind,
+  type LocalCaller,
   type ServerPeer,
 } from './callers.ts';
 
@@ -165,7 +166,7 @@ export const RPC_TABLE: ReadonlyMap<string, Callers> = new Map([
   ...rows(AuditService, { tailEvents: LOCAL }),
   ...rows(GatewayRegistryService, { createGateway: LOCAL, listGateways: LOCAL }),
   ...rows(SshService, { listSshAuthorities: LOCAL, signHostCertificate: LOCAL }),
-  ...rows(AgentRegistryService, { getReach: LOCAL }),
+  ...rows(AgentRegistryService, { getReach: LOCAL, importAgents: LOCAL }),
   ...rows(RegistrarService, {
     putRegistrar: LOCAL,
     listRegistrars: LOCAL,
@@ -187,15 +188,24 @@ export const RPC_TABLE: ReadonlyMap<string, Callers> = new Map([
  */
 export type Prove = (peer: ServerPeer, wanted: readonly CallerKind[]) => Promise<Caller>;
 
+/** Looks at each call of the admin socket that the table allows. */
+export interface LocalGate {
+  /** @throws Fault PERMISSION_DENIED */
+  admit(caller: LocalCaller, method: string): void;
+}
+
 /**
  * Lets a call through if the table allows its caller, or refuses it before its messages are read.
  * @param prove asked only where the claim could be enough
  */
 export function rpcGuard(
   prove: Prove,
+  gate: LocalGate,
 ): (attempt: Attempt<ServerPeer>) => Promise<Caller> {
   return async ({ peer, method }) => {
     const callers = RPC_TABLE.get(method) ?? NOBODY;
+    if (peer.kind === 'local' && (callers === ANY || callers.includes('local')))
+      gate.admit(peer, method);
     if (callers === ANY) return unproved(peer);
     if (!mayProve(claimedKind(peer), callers)) throw denied(method);
     const caller = await prove(peer, callers);

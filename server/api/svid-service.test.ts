@@ -103,6 +103,14 @@ describe('svidService', () => {
     assert.equal((await ask())?.status?.code, 5);
   });
 
+  it('offers no WIT-SVIDs', async () => {
+    const unimplemented = { status: 'UNIMPLEMENTED' };
+    const id = { trustDomain: TD, path: '/wit' };
+    await assert.rejects(server.admin(SVID).mintWITSVID({ id }, CALL), unimplemented);
+    const { channel } = await server.newAgent();
+    await assert.rejects(channel.client(SVID).batchNewWITSVID({}, CALL), unimplemented);
+  });
+
   it('mints for an operator from a CSR, within the rules', async () => {
     const mint = async (uri: string, ttl = 0) => {
       const key = await generateKey('ec-p256');

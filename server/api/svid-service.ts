@@ -15,7 +15,7 @@ export interface SvidServiceOptions {
 
 const MAXIMUM_BATCH = 500;
 
-/** SPIRE's SVID API; its WIT-SVIDs and downstream CAs are not offered. */
+/** SPIRE's SVID API, but for what nested servers ask; its WIT-SVIDs are not offered. */
 export function svidService({
   issuer,
   trustDomain,

@@ -26,10 +26,11 @@ export function watchEntriesService({
   const limit = new StreamLimit(WATCHES_PER_AGENT);
 
   async function* watch(agent: AgentCaller, signal: AbortSignal) {
+    using wake = changes.wakes.open(agent.record);
     // What ends an agent's right to watch is a change too, so it is asked after each.
-    for await (const seq of newest(changes.head, bundle, signal)) {
+    for await (const _ of newest(wake.count, bundle, signal)) {
       await agents.recheck(agent);
-      yield { seq };
+      yield { seq: changes.head.value + bundle.value.sequenceNumber };
     }
   }
 
@@ -41,7 +42,7 @@ export function watchEntriesService({
   };
 }
 
-/** Registry and bundle each count upwards, and so does their sum. */
+/** Wakes and bundle each count upwards, and so does their sum. */
 async function* newest(
   head: WatchedSource<bigint>,
   bundle: WatchedSource<Bundle>,

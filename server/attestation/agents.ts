@@ -15,6 +15,7 @@ import type { AuditLog } from '../audit/audit-log.ts';
 import type { RefusalCounter } from '../audit/refusal-counter.ts';
 import type { Datastore, Transaction } from '../plugins/datastore/datastore.ts';
 import type { Entries } from '../registry/entries.ts';
+import { withoutToken } from '../registry/join-token-ids.ts';
 import type { RegistryChanges } from '../registry/registry-changes.ts';
 import { type Selector, selectorsToJson } from '../registry/selectors.ts';
 import { type AgentRecord, findAgent } from './agent-records.ts';
@@ -86,7 +87,8 @@ export class Agents {
     const { store, clock } = this.#options;
     if (notAfter <= clock.now())
       throw permissionDenied('agent SVID is expired', Reason.AGENT_EXPIRED);
-    const record = await findAgent(store, id);
+    // The SVID of an agent that was taken over from SPIRE names it by its token.
+    const record = await findAgent(store, withoutToken(id));
     if (record === undefined)
       throw permissionDenied('agent is not attested', Reason.AGENT_NOT_ATTESTED);
     if (record.isBanned) throw permissionDenied('agent is banned', Reason.AGENT_BANNED);
@@ -121,7 +123,7 @@ export class Agents {
       svidSerial: node.serial,
       attributes: { node_attestor: node.type },
     });
-    await changes.record(tx, '');
+    await changes.record(tx, { kind: 'agent', id });
   }
 
   /** Keeps a renewed SVID beside the current one, until it is used. */
@@ -188,7 +190,7 @@ export class Agents {
       actor,
       agentId: id,
     });
-    await changes.record(tx, '');
+    await changes.record(tx, { kind: 'agent', id });
   }
 
   async #require(tx: Transaction, id: string): Promise<void> {

@@ -1,5 +1,5 @@
 import { createHash, randomBytes, randomUUID } from 'node:crypto';
-import { type Bundle, bundlePin } from '../../identity/bundle.ts';
+import { type Bundle, bundlePins } from '../../identity/bundle.ts';
 import { SpiffeId } from '../../identity/spiffe-id.ts';
 import { Outcome } from '../../proto/gen/writ/audit/v1/audit_pb.ts';
 import type { Clock } from '../../runtime/clock.ts';
@@ -56,8 +56,8 @@ export class JoinTokens implements JoinTokenStore {
   ): Promise<JoinToken & { readonly joinString: string }> {
     const token = randomBytes(32).toString('base64url');
     const minted = await this.create({ ...init, token }, actor);
-    const pin = bundlePin(this.#options.bundle.value);
-    return { ...minted, joinString: `writ1.${token}.${pin}` };
+    const pins = bundlePins(this.#options.bundle.value);
+    return { ...minted, joinString: ['writ1', token, ...pins].join('.') };
   }
 
   /** @throws Fault INVALID_ARGUMENT, ALREADY_EXISTS, FAILED_PRECONDITION for the alias */

@@ -127,7 +127,7 @@ export const EventSchema: GenMessage<Event> = /*@__PURE__*/
  */
 export type Actor = Message<"writ.audit.v1.Actor"> & {
   /**
-   * agent, workload, gateway, operator (admin socket), server, unknown.
+   * agent, workload, gateway, admin, registrar, downstream, operator (admin socket), server, unknown.
    *
    * @generated from field: string kind = 1;
    */
