@@ -9,8 +9,16 @@ import { Fault } from '../runtime/fault.ts';
  * @throws Fault `PROTOCOL_VIOLATION` if it is another trust domain's, malformed or without X.509 authority
  */
 export function bundleFromMessage(message: BundleMessage, trustDomain: TrustDomain): Bundle {
-  if (message.trustDomain !== trustDomain) throw unusable('it is of another trust domain');
   if (message.x509Authorities.length === 0) throw unusable('it has no X.509 authority');
+  return foreignBundleFromMessage(message, trustDomain);
+}
+
+/**
+ * The same of a trust domain that the server federates with, which may have withdrawn all authorities.
+ * @throws Fault `PROTOCOL_VIOLATION`
+ */
+export function foreignBundleFromMessage(message: BundleMessage, trustDomain: TrustDomain): Bundle {
+  if (message.trustDomain !== trustDomain) throw unusable('it is of another trust domain');
   try {
     return makeBundle({
       trustDomain,

@@ -3,6 +3,7 @@ import type { Bundle } from '../identity/bundle.ts';
 import type { SpiffeId } from '../identity/spiffe-id.ts';
 import type { X509Svid } from '../identity/x509-svid.ts';
 import { Agent } from '../proto/gen/spire/api/server/agent/v1/agent_pb.ts';
+import { Backoff } from '../runtime/backoff.ts';
 import { type Clock, systemClock } from '../runtime/clock.ts';
 import { Closers } from '../runtime/closers.ts';
 import { formatHostPort, loadConfig } from '../runtime/config.ts';
@@ -13,9 +14,11 @@ import { MetricsRegistry } from '../runtime/metrics.ts';
 import { Watched } from '../runtime/watched.ts';
 import { listenSshAgent } from './api/ssh-agent-endpoint.ts';
 import { listenWorkloadApi } from './api/workload-endpoint.ts';
-import { agentDenial } from './attestation/agent-denial.ts';
+import { agentDenial, isBanned } from './attestation/agent-denial.ts';
 import { AgentState } from './attestation/agent-state.ts';
 import { keepRenewed } from './attestation/agent-svid.ts';
+import { attest } from './attestation/attest.ts';
+import { nodeProof } from './attestation/node-proof.ts';
 import { obtainSvid } from './attestation/obtain-svid.ts';
 import { type AgentConfig, agentConfigSchema } from './config.ts';
 import { type AgentMetrics, agentMetrics } from './metrics.ts';
@@ -30,6 +33,9 @@ import { Issuer } from './svid/issue.ts';
 import { JwtCache } from './svid/jwt-cache.ts';
 import { mintJwtOver } from './svid/mint-jwt.ts';
 import { ServerSync } from './svid/sync.ts';
+
+/** An agent that was evicted comes back; one that is refused again and again does so ever more slowly. */
+const REATTEST = { firstMs: 200, maximumMs: 60_000 };
 
 export interface RunAgentOptions {
   /** Stops the agent; `runAgent` then resolves. */
@@ -73,11 +79,11 @@ export async function runAgent(config: AgentConfig, options: RunAgentOptions): P
     metrics: registry,
     onRefused: () => context.metrics.connectionsRefused.inc({ listener: 'health' }),
   });
-  try {
+  const run = async () => {
     const { svid, bundle } = await obtainSvid({
       server: formatHostPort(config.server),
       trustDomain: config.trust_domain,
-      joinStringFile: config.join_string_file,
+      proof: () => nodeProof(config),
       ...context,
       signal,
     });
@@ -87,13 +93,43 @@ export async function runAgent(config: AgentConfig, options: RunAgentOptions): P
       log.info({ agent_id: String(svid.id) }, 'agent ready');
       options.onReady?.({ agentId: svid.id, health: health.address });
     });
-  } catch (error) {
-    if (signal.aborted) return;
-    const denial = agentDenial(error);
-    if (denial === undefined) throw error;
-    await state.deleteSvid();
-    throw stopped(denial, error);
+  };
+  const backoff = new Backoff(REATTEST);
+  for (;;) {
+    try {
+      return await run();
+    } catch (error) {
+      if (signal.aborted) return;
+      const denial = agentDenial(error);
+      if (denial === undefined) throw error;
+      ready = 'not attested any more';
+      await state.deleteSvid();
+      if (isBanned(error) || !(await canReattest(config))) throw stopped(denial, error);
+      log.warn({ denial }, 'the server refuses this agent: it attests anew');
+      await clock.wait(backoff.next(), signal).catch(() => undefined);
+    }
   }
+}
+
+async function canReattest(config: AgentConfig): Promise<boolean> {
+  if (config.node_attestor === undefined) return false;
+  const { attestor } = await nodeProof(config);
+  return attestor.canReattest;
+}
+
+/** How the agent's SVID is had anew where the node can be proved again; undefined where it cannot. */
+async function reattestation({ config, clock }: Context) {
+  if (!(await canReattest(config))) return undefined;
+  return async (known: Bundle, signal: AbortSignal): Promise<X509Svid> => {
+    const { attestor } = await nodeProof(config);
+    const { svid } = await attest({
+      server: formatHostPort(config.server),
+      trustDomain: config.trust_domain,
+      trust: { kind: 'roots', roots: known.x509Authorities.map(({ der }) => der) },
+      ...{ attestor, clock, signal },
+    });
+    return svid;
+  };
 }
 
 async function serve(
@@ -105,6 +141,7 @@ async function serve(
 ): Promise<void> {
   const { config, state, metrics, clock, log } = context;
   const { trust_domain: trustDomain } = config;
+  const reattest = await reattestation(context);
   const svid = new Watched(firstSvid);
   const bundle = new Watched(firstBundle);
   const address = formatHostPort(config.server);
@@ -139,7 +176,7 @@ async function serve(
     },
     (stop) => sync.watch(stop),
     async (stop) => {
-      await keepRenewed({ svid, bundle, link, state, clock, log }, stop);
+      await keepRenewed({ svid, bundle, link, state, clock, log, reattest }, stop);
       await outlive(cache, clock, log, stop);
     },
     async (stop) => {

@@ -22,7 +22,7 @@ import type { Clock } from '../../runtime/clock.ts';
 import { Fault } from '../../runtime/fault.ts';
 import type { Call, Implementation } from '../../runtime/grpc-server.ts';
 import type { CacheState, Identity, SvidCache } from '../svid/cache.ts';
-import { withoutRepeatedHints } from '../svid/entry.ts';
+import { entryMatches, withoutRepeatedHints } from '../svid/entry.ts';
 import type { JwtCache } from '../svid/jwt-cache.ts';
 
 const MAXIMUM_AUDIENCES = 32;
@@ -48,18 +48,20 @@ export function workloadService(options: WorkloadServiceOptions): Partial<Servic
   const { cache, clock } = options;
   return {
     fetchX509SVID: (_request, call) =>
-      fullStates(cache, call, X509SVIDResponseSchema, ({ bundle }, identities, isFirst) =>
+      fullStates(cache, call, X509SVIDResponseSchema, (state, identities, isFirst) =>
         isFirst && identities.some(isPending)
           ? undefined
-          : x509Response(bundle, identities, clock.now()),
+          : x509Response(state, identities, clock.now()),
       ),
     fetchX509Bundles: (_request, call) =>
-      fullStates(cache, call, X509BundlesResponseSchema, ({ bundle }) => ({
-        bundles: { [domainId(bundle)]: bundleToX509Der(bundle) },
+      fullStates(cache, call, X509BundlesResponseSchema, (state, identities) => ({
+        bundles: byDomain([state.bundle, ...federatedOf(state, identities)], bundleToX509Der),
       })),
     fetchJWTBundles: (_request, call) =>
-      fullStates(cache, call, JWTBundlesResponseSchema, ({ bundle }) => ({
-        bundles: { [domainId(bundle)]: Buffer.from(bundleToJwks(bundle, 'jwt-svid')) },
+      fullStates(cache, call, JWTBundlesResponseSchema, (state, identities) => ({
+        bundles: byDomain([state.bundle, ...federatedOf(state, identities)], (bundle) =>
+          Buffer.from(bundleToJwks(bundle, 'jwt-svid')),
+        ),
       })),
     fetchJWTSVID: (request, call) => fetchJwts(options, request, call),
     validateJWTSVID: (request, call) => validateJwt(options, request, call),
@@ -104,14 +106,14 @@ function entitled(
   state: CacheState,
   selectors: ReadonlySet<string>,
 ): readonly Identity[] {
-  if (!state.synced) throw new Fault('UNAVAILABLE', 'the agent has not heard from its server yet');
+  if (!state.synced) throw notSynced();
   const matched = cache.match(state, selectors).filter(({ lack }) => lack !== 'refused');
   if (matched.length === 0) throw noIdentity();
   return withoutRepeatedHints(matched);
 }
 
 function x509Response(
-  bundle: Bundle,
+  state: CacheState,
   identities: readonly Identity[],
   now: Date,
 ): MessageInitShape<typeof X509SVIDResponseSchema> | undefined {
@@ -124,9 +126,10 @@ function x509Response(
         spiffeId: String(svid.id),
         x509Svid: Buffer.concat(svid.chain),
         x509SvidKey: svid.privateKey.export({ type: 'pkcs8', format: 'der' }),
-        bundle: bundleToX509Der(bundle),
+        bundle: bundleToX509Der(state.bundle),
         hint: svid.hint,
       })),
+      federatedBundles: byDomain(federatedOf(state, identities), bundleToX509Der),
     };
   }
   if (identities.some(isPending)) return undefined;
@@ -166,16 +169,17 @@ async function validateJwt(
 ) {
   checkAudience([audience]);
   if (svid === '') throw new Fault('INVALID_ARGUMENT', 'svid must be given');
-  await caller.selectors();
-  const { bundle, synced } = cache.state.value;
-  if (!synced) throw new Fault('UNAVAILABLE', 'the agent has not heard from its server yet');
-  const bundles = (name: string) => (name === bundle.trustDomain ? bundle : undefined);
+  const state = cache.state.value;
+  if (!state.synced) throw new Fault('UNAVAILABLE', 'the agent has not heard from its server yet');
+  const held = await caller.selectors();
+  const identities = state.identities.filter(({ entry }) => entryMatches(entry, held));
+  const known = [state.bundle, ...federatedOf(state, identities)];
+  const bundles = (name: string) => known.find(({ trustDomain }) => trustDomain === name);
   const verified = verifyJwtSvid(svid, audience, bundles, clock.now());
-  return {
-    spiffeId: String(verified.id),
-    // What was read from JSON is a JsonObject.
-    claims: { ...(verified.claims as JsonObject), aud: [...verified.audience] },
-  };
+  const isForeign = verified.id.trustDomain !== state.bundle.trustDomain;
+  // What was read from JSON is a JsonObject.
+  const claims = { ...(verified.claims as JsonObject), aud: [...verified.audience] };
+  return { spiffeId: String(verified.id), claims: isForeign ? commonClaims(claims) : claims };
 }
 
 function checkAudience(audience: readonly string[]): void {
@@ -189,12 +193,34 @@ function checkAudience(audience: readonly string[]): void {
   }
 }
 
+/** A foreign issuer's other claims mean nothing here; as SPIRE. */
+function commonClaims({ sub = '', exp = 0, aud = [] }: JsonObject): JsonObject {
+  return { sub, exp, aud };
+}
+
+/** The foreign bundles that these identities are for. */
+function federatedOf({ federated }: CacheState, identities: readonly Identity[]): Bundle[] {
+  const names = new Set(identities.flatMap(({ entry }) => entry.federatesWith));
+  return [...names].sort().flatMap((name) => federated.get(name) ?? []);
+}
+
+function byDomain(
+  bundles: readonly Bundle[],
+  encode: (bundle: Bundle) => Uint8Array,
+): Record<string, Uint8Array> {
+  return Object.fromEntries(bundles.map((bundle) => [domainId(bundle), encode(bundle)]));
+}
+
 function domainId(bundle: Bundle): string {
   return String(SpiffeId.fromSegments(bundle.trustDomain));
 }
 
 function digestOf(bytes: Uint8Array): string {
   return createHash('sha256').update(bytes).digest('base64');
+}
+
+function notSynced(): Fault {
+  return new Fault('UNAVAILABLE', 'the agent has not heard from its server yet');
 }
 
 function noIdentity(): Fault {

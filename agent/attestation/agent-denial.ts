@@ -18,16 +18,24 @@ const SENTENCES: ReadonlyMap<PermissionDeniedDetails_Reason, string> = new Map([
   [PermissionDeniedDetails_Reason.AGENT_MUST_REATTEST, 'it must attest anew'],
 ]);
 
+/** Whether the server will have no more of this agent even if it attests anew. */
+export function isBanned(error: unknown): boolean {
+  return denialReason(error) === PermissionDeniedDetails_Reason.AGENT_BANNED;
+}
+
 /**
  * Why the server will have no more of this agent, in words; undefined for any other error, also for a
  * PERMISSION_DENIED that does not say so.
  * Source: SPIRE, `spire.api.types.PermissionDeniedDetails` in `grpc-status-details-bin`.
  */
 export function agentDenial(error: unknown): string | undefined {
-  if (!(error instanceof RpcError) || error.status !== 'PERMISSION_DENIED') return undefined;
-  if (error.details === undefined) return undefined;
-  const reason = reasonIn(error.details);
+  const reason = denialReason(error);
   return reason === undefined ? undefined : SENTENCES.get(reason);
+}
+
+function denialReason(error: unknown): PermissionDeniedDetails_Reason | undefined {
+  if (!(error instanceof RpcError) || error.status !== 'PERMISSION_DENIED') return undefined;
+  return error.details === undefined ? undefined : reasonIn(error.details);
 }
 
 function reasonIn(details: Uint8Array): PermissionDeniedDetails_Reason | undefined {

@@ -24,6 +24,8 @@ export interface RenewOptions {
   readonly state: AgentState;
   readonly clock: Clock;
   readonly log: Logger;
+  /** Attests the node anew, under the authorities of that bundle; undefined if it cannot be proved again. */
+  readonly reattest: ((known: Bundle, signal: AbortSignal) => Promise<X509Svid>) | undefined;
 }
 
 /**
@@ -88,14 +90,21 @@ async function untilDue(
 
 /** The new SVID is on disk before it is used: from its first use on the old one counts as a copy. */
 async function renew(options: RenewOptions, signal: AbortSignal): Promise<void> {
-  const { svid, bundle, link, state } = options;
+  const { svid, bundle, link, state, reattest } = options;
+  const renewed =
+    reattest === undefined
+      ? await renewedSvid(options, signal)
+      : await reattest(bundle.value, signal);
+  await state.saveSvid(renewed);
+  svid.set(renewed);
+  await link.replace(renewed, bundle.value);
+}
+
+async function renewedSvid({ svid, link }: RenewOptions, signal: AbortSignal): Promise<X509Svid> {
   const key = await generateKey('ec-p256');
   const csr = createCsr(key);
   const answer = await link.call((channel) =>
     channel.client(Agent).renewAgent({ params: { csr } }, { signal }),
   );
-  const renewed = agentSvid(answer, key, svid.value.id.trustDomain);
-  await state.saveSvid(renewed);
-  svid.set(renewed);
-  await link.replace(renewed, bundle.value);
+  return agentSvid(answer, key, svid.value.id.trustDomain);
 }

@@ -1,9 +1,9 @@
 /**
  * First contact: how an agent without an SVID gets one.
  *
- * It knows the trust domain's root by its SHA-256 alone, the pin in its join string. So it asks
- * whoever answers for the bundle, takes from it only the root that has the pin, and speaks to a server
- * only if that proves to be this trust domain's under that root. No secret leaves before.
+ * With a join string it knows the trust domain's root by its SHA-256 alone, the pin. So it asks whoever
+ * answers for the bundle, takes from it only the root that has the pin, and speaks to a server only if
+ * that proves to be this trust domain's under that root. No secret leaves before.
  */
 import { createHash, type KeyObject } from 'node:crypto';
 import type { MessageInitShape } from '@bufbuild/protobuf';
@@ -26,6 +26,7 @@ import { bundleFromMessage } from '../bundle-message.ts';
 import type { NodeAttestor } from '../plugins/node-attestor/node-attestor.ts';
 import { RequestStream } from '../request-stream.ts';
 import { isServer } from '../server-link.ts';
+import type { FirstTrust } from './first-trust.ts';
 
 const TIMEOUT_MS = 20_000;
 const MAXIMUM_CHALLENGES = 16;
@@ -34,8 +35,7 @@ export interface AttestOptions {
   /** `host:port` */
   readonly server: string;
   readonly trustDomain: TrustDomain;
-  /** Lower-case hex SHA-256 of the root's DER. */
-  readonly pin: string;
+  readonly trust: FirstTrust;
   readonly attestor: NodeAttestor;
   readonly clock: Clock;
   readonly signal: AbortSignal;
@@ -50,7 +50,7 @@ export async function attest(
   options: AttestOptions,
 ): Promise<{ readonly svid: X509Svid; readonly bundle: Bundle }> {
   const { server, trustDomain, clock, signal } = options;
-  const bundle = makeBundle({ trustDomain, x509: [await fetchPinnedRoot(options)] });
+  const bundle = makeBundle({ trustDomain, x509: await firstRoots(options) });
   const authorize = isServer(bundle);
   await using channel = RpcChannel.tls(server, svidClientTls({ bundle, authorize, clock }));
   const key = await generateKey('ec-p256');
@@ -59,16 +59,25 @@ export async function attest(
   return { svid, bundle: bundleFromMessage(full, trustDomain) };
 }
 
-/** The root with the pin, as a server that nobody has vouched for yet tells it. */
-async function fetchPinnedRoot({ server, pin, signal }: AttestOptions): Promise<Uint8Array> {
-  await using channel = RpcChannel.unverifiedTls(server);
-  const { x509Authorities } = await channel.client(BundleService).getBundle({}, { signal });
-  const root = x509Authorities.find(({ asn1 }) => sha256(asn1) === pin);
-  if (root !== undefined) return root.asn1;
+/** The roots that the server is to prove itself under. */
+async function firstRoots(options: AttestOptions): Promise<readonly Uint8Array[]> {
+  const { server, trust } = options;
+  if (trust.kind === 'roots') return trust.roots;
+  const shown = await shownRoots(options);
+  if (trust.kind === 'first-use') return shown;
+  const pinned = shown.filter((root) => trust.pins.includes(sha256(root)));
+  if (pinned.length > 0) return pinned;
   throw new Fault(
     'ATTESTATION_DENIED',
     `the server at ${server} is not the one that the join string was made for`,
   );
+}
+
+/** As a server that nobody has vouched for yet tells them. */
+async function shownRoots({ server, signal }: AttestOptions): Promise<readonly Uint8Array[]> {
+  await using channel = RpcChannel.unverifiedTls(server);
+  const { x509Authorities } = await channel.client(BundleService).getBundle({}, { signal });
+  return x509Authorities.map(({ asn1 }) => asn1);
 }
 
 async function runAttestation(

@@ -21,7 +21,10 @@ describe('readJoinString', () => {
   };
 
   it('takes token and pin apart', async () => {
-    assert.deepEqual(await read(`writ1.${TOKEN}.${PIN}\n`), { token: TOKEN, pin: PIN });
+    assert.deepEqual(await read(`writ1.${TOKEN}.${PIN}\n`), { token: TOKEN, pins: [PIN] });
+    const next = PIN.replaceAll('a', 'b');
+    const two = await read(`writ1.${TOKEN}.${PIN}.${next}`);
+    assert.deepEqual(two, { token: TOKEN, pins: [PIN, next] });
   });
 
   for (const bad of [

@@ -3,14 +3,17 @@ import { Fault } from '../../runtime/fault.ts';
 
 const MAXIMUM_BYTES = 1024;
 /** Writ's own tokens are 43 base64url characters, SPIRE's are UUIDs. */
-const JOIN_STRING = /^writ1\.([A-Za-z0-9_-]{16,128})\.([0-9a-f]{64})$/;
+const JOIN_STRING = /^writ1\.([A-Za-z0-9_-]{16,128})\.([0-9a-f]{64}(?:\.[0-9a-f]{64})?)$/;
 
 /** What `writ token create` prints, taken apart. */
 export interface JoinString {
   /** The secret that admits one agent. */
   readonly token: string;
-  /** Lower-case hex SHA-256 of the DER of the trust domain's root: how the server is known. */
-  readonly pin: string;
+  /**
+   * Lower-case hex SHA-256 of the DER of the trust domain's root: how the server is known. While the
+   * next root is prepared there are two, for either may sign when the string is used.
+   */
+  readonly pins: readonly string[];
 }
 
 /**
@@ -24,12 +27,12 @@ export async function readJoinString(file: string): Promise<JoinString> {
   } catch (cause) {
     throw new Fault('CONFIG_INVALID', `${file}: the join string cannot be read`, { cause });
   }
-  const [, token, pin] = JOIN_STRING.exec(text.trim()) ?? [];
-  if (token === undefined || pin === undefined) {
+  const [, token, pins] = JOIN_STRING.exec(text.trim()) ?? [];
+  if (token === undefined || pins === undefined) {
     const expected = 'expected one line such as `writ token create` prints';
     throw new Fault('CONFIG_INVALID', `${file}: no join string; ${expected}`);
   }
-  return { token, pin };
+  return { token, pins: pins.split('.') };
 }
 
 async function readStart(path: string): Promise<string> {

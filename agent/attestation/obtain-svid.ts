@@ -6,10 +6,9 @@ import type { Clock } from '../../runtime/clock.ts';
 import { Fault } from '../../runtime/fault.ts';
 import { RpcError } from '../../runtime/grpc-client.ts';
 import type { Logger } from '../../runtime/log.ts';
-import { nodeAttestor } from '../plugins/catalog.ts';
 import type { AgentState } from './agent-state.ts';
 import { attest } from './attest.ts';
-import { readJoinString } from './join-string.ts';
+import type { NodeProof } from './node-proof.ts';
 
 const RETRY = { firstMs: 200, maximumMs: 5000 };
 /** What a server that is starting, overloaded or out of reach makes of a call. */
@@ -23,7 +22,8 @@ export interface ObtainOptions {
   /** `host:port` */
   readonly server: string;
   readonly trustDomain: TrustDomain;
-  readonly joinStringFile: string | undefined;
+  /** How to attest, asked for when it comes to that. */
+  readonly proof: () => Promise<NodeProof>;
   readonly state: AgentState;
   readonly clock: Clock;
   readonly log: Logger;
@@ -38,29 +38,25 @@ export interface ObtainOptions {
 export async function obtainSvid(
   options: ObtainOptions,
 ): Promise<{ readonly svid: X509Svid; readonly bundle: Bundle }> {
-  const { state, trustDomain, clock, joinStringFile } = options;
+  const { state, trustDomain, clock, log } = options;
   const kept = await state.load(trustDomain, clock);
   if (kept !== undefined) return kept;
-  if (joinStringFile === undefined) {
-    const message =
-      'this node has no SVID yet: set join_string_file to what `writ token create` prints';
-    throw new Fault('CONFIG_INVALID', message);
-  }
-  const { token, pin } = await readJoinString(joinStringFile);
-  const obtained = await attestWithPatience(options, pin, token);
+  const proof = await options.proof();
+  if (proof.trust.kind === 'first-use')
+    log.warn('insecure_bootstrap: whoever answers as the server is trusted');
+  const obtained = await attestWithPatience(options, proof);
   // The token is spent now. The bundle goes first, since an SVID without one is worth nothing.
   await state.saveBundle(obtained.bundle);
   await state.saveSvid(obtained.svid);
   return obtained;
 }
 
-async function attestWithPatience(options: ObtainOptions, pin: string, token: string) {
+async function attestWithPatience(options: ObtainOptions, { attestor, trust }: NodeProof) {
   const { server, trustDomain, clock, log, signal } = options;
-  const attestor = nodeAttestor({ token });
   const backoff = new Backoff(RETRY);
   for (;;) {
     try {
-      return await attest({ server, trustDomain, pin, attestor, clock, signal });
+      return await attest({ server, trustDomain, trust, attestor, clock, signal });
     } catch (error) {
       signal.throwIfAborted();
       if (!(error instanceof RpcError)) throw error;

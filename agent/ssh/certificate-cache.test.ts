@@ -16,6 +16,7 @@ const entry: AgentEntry = {
   hint: '',
   revision: 0n,
   createdAt: 0n,
+  federatesWith: [],
   onDemand: false,
   freshJwt: false,
 };

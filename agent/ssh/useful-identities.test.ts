@@ -9,7 +9,14 @@ import { UsefulIdentities } from './useful-identities.ts';
 
 function identity(id: string): Identity {
   const spiffeId = SpiffeId.parse(`spiffe://example.org/${id}`);
-  const rest = { hint: '', revision: 0n, createdAt: 0n, onDemand: false, freshJwt: false };
+  const rest = {
+    hint: '',
+    revision: 0n,
+    createdAt: 0n,
+    federatesWith: [],
+    onDemand: false,
+    freshJwt: false,
+  };
   return {
     entry: { id, spiffeId, selectors: ['unix:uid:0'], ...rest },
     svid: undefined,

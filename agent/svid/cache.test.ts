@@ -13,6 +13,7 @@ const entry = (id: string, more: Partial<AgentEntry> = {}): AgentEntry => ({
   hint: '',
   revision: 0n,
   createdAt: 0n,
+  federatesWith: [],
   onDemand: false,
   freshJwt: false,
   ...more,

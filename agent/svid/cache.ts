@@ -3,6 +3,7 @@
  * alone. Workload streams read `state`, so that a fetch never waits on the network.
  */
 import type { Bundle } from '../../identity/bundle.ts';
+import type { TrustDomain } from '../../identity/spiffe-id.ts';
 import type { X509Svid } from '../../identity/x509-svid.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import { Watched, type WatchedSource } from '../../runtime/watched.ts';
@@ -20,6 +21,8 @@ export interface Identity {
 /** Everything at one instant; a new object after each change. */
 export interface CacheState {
   readonly bundle: Bundle;
+  /** Bundles of foreign trust domains that entries federate with, by name. */
+  readonly federated: ReadonlyMap<TrustDomain, Bundle>;
   /** By entry id, so that a workload's default identity is always the same. */
   readonly identities: readonly Identity[];
   /** Whether the entries have come from the server since the start. */
@@ -49,6 +52,7 @@ export class SvidCache {
     this.#clock = options.clock;
     this.#state = new Watched<CacheState>({
       bundle: options.bundle,
+      federated: new Map(),
       identities: [],
       synced: false,
     });
@@ -95,6 +99,11 @@ export class SvidCache {
       slot.dueAt = now;
     }
     this.#publish({ bundle });
+  }
+
+  /** Takes over the bundles of all foreign trust domains that entries federate with. */
+  setFederated(federated: ReadonlyMap<TrustDomain, Bundle>): void {
+    this.#publish({ federated });
   }
 
   /** Entries whose SVID is to be asked for now, those without one first. */

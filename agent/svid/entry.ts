@@ -1,4 +1,4 @@
-import { SpiffeId, type TrustDomain } from '../../identity/spiffe-id.ts';
+import { parseTrustDomain, SpiffeId, type TrustDomain } from '../../identity/spiffe-id.ts';
 import type { Entry } from '../../proto/gen/spire/api/types/entry_pb.ts';
 
 /** A registration entry as far as an agent needs it, checked. */
@@ -8,6 +8,8 @@ export interface AgentEntry {
   /** `type:value`; at least one. A workload must hold all of them. */
   readonly selectors: readonly string[];
   readonly hint: string;
+  /** Names of trust domains whose bundles its workloads get too. */
+  readonly federatesWith: readonly TrustDomain[];
   /** With `createdAt` it tells whether a copy is stale: an id can be deleted and made again. */
   readonly revision: bigint;
   /** Unix seconds. */
@@ -36,6 +38,7 @@ export function parseEntry(message: Entry, trustDomain: TrustDomain): AgentEntry
     spiffeId: parsedId,
     selectors: selectors.map(({ type, value }) => `${type}:${value}`),
     hint,
+    federatesWith: message.federatesWith.flatMap((name) => parseName(name) ?? []),
     revision: message.revisionNumber,
     createdAt: message.createdAt,
     onDemand: message.additionalAttributes?.disableX509SvidPrefetch ?? false,
@@ -47,6 +50,14 @@ function parseId(trustDomain: TrustDomain, path: string): SpiffeId | undefined {
   try {
     const id = SpiffeId.parse(`spiffe://${trustDomain}${path}`);
     return id.path === '' ? undefined : id;
+  } catch {
+    return undefined;
+  }
+}
+
+function parseName(name: string): TrustDomain | undefined {
+  try {
+    return parseTrustDomain(name);
   } catch {
     return undefined;
   }

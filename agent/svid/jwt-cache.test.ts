@@ -12,6 +12,7 @@ const entry: AgentEntry = {
   hint: '',
   revision: 0n,
   createdAt: 0n,
+  federatesWith: [],
   onDemand: false,
   freshJwt: false,
 };

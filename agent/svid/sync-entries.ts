@@ -21,6 +21,7 @@ const MAXIMUM_ENTRIES = 500_000;
 const OUTPUT_MASK = {
   spiffeId: true,
   selectors: true,
+  federatesWith: true,
   revisionNumber: true,
   storeSvid: true,
   hint: true,

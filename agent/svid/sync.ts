@@ -15,6 +15,7 @@ import { agentDenial } from '../attestation/agent-denial.ts';
 import { bundleFromMessage } from '../bundle-message.ts';
 import type { ServerLink } from '../server-link.ts';
 import type { SvidCache } from './cache.ts';
+import { FederatedBundles } from './federated-bundles.ts';
 import type { Issuer } from './issue.ts';
 import { EntrySync } from './sync-entries.ts';
 import { watchServer } from './watch.ts';
@@ -40,6 +41,7 @@ export interface SyncOptions {
 export class ServerSync {
   readonly #options: SyncOptions;
   readonly #entries: EntrySync;
+  readonly #federated: FederatedBundles;
   #bundleBytes: Uint8Array = new Uint8Array();
   #stale = true;
   #live = false;
@@ -49,6 +51,7 @@ export class ServerSync {
   constructor(options: SyncOptions) {
     this.#options = options;
     this.#entries = new EntrySync(options.trustDomain);
+    this.#federated = new FederatedBundles(options);
   }
 
   /**
@@ -108,6 +111,8 @@ export class ServerSync {
     );
     // The bundle after the entries and before any SVID: what is issued next may be of a new authority.
     await this.#syncBundle(signal);
+    const federated = await this.#federated.sync(entries, signal);
+    if (federated !== undefined) cache.setFederated(federated);
     cache.setEntries(entries);
     this.#syncedAtMs = this.#options.clock.monotonicMs();
     onSync('ok', entries.length);

@@ -11,6 +11,7 @@ const identity = (id: string, selectors: string[], more: Partial<Identity> = {})
     hint: '',
     revision: 0n,
     createdAt: 0n,
+    federatesWith: [],
     onDemand: false,
     freshJwt: false,
   },

@@ -5,6 +5,7 @@ import type { NodeAttestor } from './node-attestor.ts';
 export function joinTokenNodeAttestor(options: { readonly token: string }): NodeAttestor {
   return {
     type: 'join_token',
+    canReattest: false,
     evidence: async () => Buffer.from(options.token, 'utf8'),
     answer: async () => {
       throw new Fault(

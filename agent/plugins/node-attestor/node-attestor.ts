@@ -3,6 +3,9 @@ export interface NodeAttestor {
   /** Name on the wire, in snake_case. */
   readonly type: string;
 
+  /** Whether the same node can be proved again by the same means. */
+  readonly canReattest: boolean;
+
   /** What the server gets first; at most 64 KiB. */
   evidence(signal: AbortSignal): Promise<Uint8Array>;
 
