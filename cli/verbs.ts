@@ -5,6 +5,13 @@ import { agentBan, agentEvict, agentList, agentShow } from './verbs/agents.ts';
 import { apply } from './verbs/apply.ts';
 import { auditTail } from './verbs/audit-tail.ts';
 import { auditVerify } from './verbs/audit-verify.ts';
+import {
+  authorityActivate,
+  authorityList,
+  authorityPrepare,
+  authorityRevoke,
+  authorityTaint,
+} from './verbs/authorities.ts';
 import { backendSetup } from './verbs/backend-setup.ts';
 import { entryDelete, entryList, entryShow } from './verbs/entries.ts';
 import { entryCreate } from './verbs/entry-create.ts';
@@ -13,13 +20,16 @@ import { gatewayRun } from './verbs/gateway-run.ts';
 import { gatewayCreate, gatewayList } from './verbs/gateways.ts';
 import { grantList, grantRevoke, grantShow } from './verbs/grants.ts';
 import {
+  identityActivate,
   identityList,
-  identityResume,
   identityRetire,
   identityShow,
   identitySuspend,
 } from './verbs/identities.ts';
+import { identityCreate, identityUpdate } from './verbs/identity-put.ts';
+import { importSpire } from './verbs/import-spire.ts';
 import { lockCreate, lockDelete, lockList } from './verbs/locks.ts';
+import { registrarDelete, registrarList, registrarPut, registrarShow } from './verbs/registrars.ts';
 import { serverRun } from './verbs/server-run.ts';
 import { sessionReplay } from './verbs/session-replay.ts';
 import { sessionKill, sessionList, sessionShow } from './verbs/sessions.ts';
@@ -42,11 +52,22 @@ export const VERBS: readonly Verb[] = [
   entryList,
   entryShow,
   entryDelete,
+  identityCreate,
+  identityUpdate,
   identityList,
   identityShow,
   identitySuspend,
-  identityResume,
+  identityActivate,
   identityRetire,
+  registrarPut,
+  registrarList,
+  registrarShow,
+  registrarDelete,
+  authorityList,
+  authorityPrepare,
+  authorityActivate,
+  authorityTaint,
+  authorityRevoke,
   apply,
   grantList,
   grantShow,
@@ -63,6 +84,7 @@ export const VERBS: readonly Verb[] = [
   lockDelete,
   auditTail,
   auditVerify,
+  importSpire,
   fetchX509,
   fetchJwt,
   fetchSsh,

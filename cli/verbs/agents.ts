@@ -1,5 +1,6 @@
 /** `writ agent list|show|ban|evict`: attested nodes, over SPIRE's Agent service. */
 import { Agent } from '../../proto/gen/spire/api/server/agent/v1/agent_pb.ts';
+import { AgentRegistryService } from '../../proto/gen/writ/admin/v1/admin_pb.ts';
 import { agentRecord, idMessage } from '../spire-text.ts';
 import { printRecord, printTable } from '../table.ts';
 import type { Verb } from '../verb.ts';
@@ -21,9 +22,20 @@ export const agentList: Verb = {
 export const agentShow: Verb = {
   path: ['agent', 'show'],
   positionals: ['SPIFFE_ID'],
-  summary: 'Show one agent',
-  options: json,
+  summary: 'Show one agent, or with --reach everything that it could be served',
+  options: { ...json, reach: { type: 'boolean', default: false } },
   async run(flags, io, [id = '']) {
+    if (flags.reach === true) {
+      const { entries } = await io
+        .admin(AgentRegistryService)
+        .getReach({ agentId: id }, { signal: io.signal });
+      const rows = entries.map(({ spiffeId, grants, through, entryId }) => ({
+        ...{ spiffe_id: spiffeId, grants: grants.join(' ') },
+        ...{ through: through.join(' '), entry: entryId },
+      }));
+      printTable(io, rows, ['spiffe_id', 'grants', 'through', 'entry'], flags.json === true);
+      return;
+    }
     const agent = await io.admin(Agent).getAgent({ id: idMessage(id) }, { signal: io.signal });
     printRecord(io, agentRecord(agent), flags.json === true);
   },

@@ -1,8 +1,10 @@
-/** `writ identity list|show|suspend|resume|retire`: who owns a SPIFFE ID, what for and until when. */
-import { type Identity, IdentityService } from '../../proto/gen/writ/admin/v1/admin_pb.ts';
+/** `writ identity list|show|suspend|activate|retire`: who owns a SPIFFE ID, what for and until when. */
+import { IdentityService } from '../../proto/gen/writ/admin/v1/admin_pb.ts';
+import { identityRecord } from '../identity-record.ts';
 import { printRecord, printTable } from '../table.ts';
-import { isoTime } from '../time.ts';
 import { textFlag, type Verb } from '../verb.ts';
+
+const COLUMNS = ['spiffe_id', 'owner', 'purpose', 'environment', 'kind', 'status', 'expires_at'];
 
 export const identityList: Verb = {
   path: ['identity', 'list'],
@@ -13,16 +15,9 @@ export const identityList: Verb = {
     const { identities } = await io
       .admin(IdentityService)
       .listIdentities({}, { signal: io.signal });
-    const columns = [
-      'spiffe_id',
-      'owner',
-      'purpose',
-      'environment',
-      'kind',
-      'status',
-      'expires_at',
-    ];
-    printTable(io, identities.map(identityRecord), columns, flags.json === true);
+    const records = identities.map(identityRecord);
+    if (flags.json === true) io.out(JSON.stringify(records, undefined, 2));
+    else printTable(io, records.map(asRow), COLUMNS, false);
   },
 };
 
@@ -44,7 +39,11 @@ export const identitySuspend = statusVerb(
   'suspended',
   'Stop an identity: no SVID, no session',
 );
-export const identityResume = statusVerb('resume', 'active', 'Let a suspended identity work again');
+export const identityActivate = statusVerb(
+  'activate',
+  'active',
+  'Let a suspended identity work again',
+);
 export const identityRetire = statusVerb('retire', 'retired', 'End an identity for good');
 
 function statusVerb(word: string, status: string, summary: string): Verb {
@@ -52,24 +51,22 @@ function statusVerb(word: string, status: string, summary: string): Verb {
     path: ['identity', word],
     positionals: ['SPIFFE_ID'],
     summary,
-    options: { reason: { type: 'string', default: `${status} by an operator` } },
+    options: {
+      reason: { type: 'string', default: `${status} by an operator` },
+      json: { type: 'boolean', default: false },
+    },
     async run(flags, io, [spiffeId = '']) {
       const request = { spiffeId, status, reason: textFlag(flags, 'reason') ?? '' };
-      await io.admin(IdentityService).setIdentityStatus(request, { signal: io.signal });
-      io.err(`${spiffeId} is ${status}`);
+      const { identity } = await io
+        .admin(IdentityService)
+        .setIdentityStatus(request, { signal: io.signal });
+      if (flags.json === true && identity !== undefined)
+        printRecord(io, identityRecord(identity), true);
+      else io.err(`${spiffeId} is ${status}`);
     },
   };
 }
 
-function identityRecord(identity: Identity) {
-  const { spiffeId, owner, purpose, environment, kind, status, expiresAt } = identity;
-  return {
-    spiffe_id: spiffeId,
-    owner,
-    purpose,
-    environment,
-    kind,
-    status,
-    expires_at: isoTime(expiresAt),
-  };
+function asRow({ labels: _, jwt_audiences: __, ...rest }: ReturnType<typeof identityRecord>) {
+  return rest;
 }

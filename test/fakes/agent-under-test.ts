@@ -71,6 +71,7 @@ export class AgentUnderTest implements AsyncDisposable {
     const { signal } = this.#stop;
     const [host = '', port = ''] = this.#server.address.split(':');
     const config: AgentConfig = {
+      insecure_bootstrap: false,
       trust_domain: this.#server.authority.trustDomain,
       state_dir: join(this.directory, 'state'),
       server: { host, port: Number(port) },

@@ -76,6 +76,8 @@ export class FakeSpireServer implements AsyncDisposable {
   /** How long it takes to sign one. */
   sshDelayMs = 0;
   joinTokens = new Set(['0123456789abcdef0123']);
+  /** Bundles of trust domains that entries may federate with; it knows no others. */
+  readonly federated = new Map<string, Bundle>();
   /** How every call of an agent is refused, once set. */
   denial: PermissionDeniedDetails_Reason | undefined;
   address = '';
@@ -111,7 +113,10 @@ export class FakeSpireServer implements AsyncDisposable {
     rpc.add(Agent, this.#agentService());
     rpc.add(EntryService, { syncAuthorizedEntries: (requests) => this.#sync(requests) });
     rpc.add(SVID, this.#svidService());
-    rpc.add(BundleService, { getBundle: async () => this.#bundle() });
+    rpc.add(BundleService, {
+      getBundle: async () => bundleMessage(this.#options.shownBundle ?? authority.bundle.value),
+      getFederatedBundle: async ({ trustDomain }) => this.#federatedBundle(trustDomain),
+    });
     if (this.#options.pushes !== false)
       rpc.add(AgentService, {
         watchEntries: (_, { signal }) => this.#watch(signal),
@@ -277,20 +282,24 @@ export class FakeSpireServer implements AsyncDisposable {
     for await (const seq of this.#seq.values(signal)) yield { seq };
   }
 
-  #bundle() {
-    const { trustDomain, x509Authorities, jwtAuthorities, sequenceNumber } =
-      this.#options.shownBundle ?? this.authority.bundle.value;
-    return {
-      trustDomain,
-      x509Authorities: x509Authorities.map(({ der, tainted }) => ({ asn1: der, tainted })),
-      jwtAuthorities: jwtAuthorities.map(({ keyId, publicKey, tainted }) => ({
-        keyId,
-        publicKey: spkiOf(publicKey),
-        tainted,
-      })),
-      sequenceNumber,
-    };
+  #federatedBundle(trustDomain: string) {
+    const bundle = this.federated.get(trustDomain);
+    if (bundle === undefined) throw new Fault('NOT_FOUND', 'bundle not found');
+    return bundleMessage(bundle);
   }
+}
+
+function bundleMessage({ trustDomain, sequenceNumber, ...bundle }: Bundle) {
+  return {
+    trustDomain,
+    x509Authorities: bundle.x509Authorities.map(({ der, tainted }) => ({ asn1: der, tainted })),
+    jwtAuthorities: bundle.jwtAuthorities.map(({ keyId, publicKey, tainted }) => ({
+      keyId,
+      publicKey: spkiOf(publicKey),
+      tainted,
+    })),
+    sequenceNumber,
+  };
 }
 
 /** What SPIRE attaches to a PERMISSION_DENIED for an agent. */
