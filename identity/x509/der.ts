@@ -115,7 +115,8 @@ export class DerReader {
     if (bytes < 1 || bytes > most) throw new DerError('length indefinite or too large');
     let length = 0;
     for (let left = bytes; left > 0; left--) length = length * 256 + this.#byte();
-    if (length < (bytes === 1 ? 0x80 : 256 ** (bytes - 1))) throw new DerError('length not minimal');
+    if (length < (bytes === 1 ? 0x80 : 256 ** (bytes - 1)))
+      throw new DerError('length not minimal');
     return length;
   }
 }
