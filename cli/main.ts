@@ -5,7 +5,7 @@ import { FAULTS, Fault } from '../runtime/fault.ts';
 import { RpcError } from '../runtime/grpc-client.ts';
 import { AdminConnection, defaultAdminSocket } from './admin-connection.ts';
 import { findVerb, usage, verbUsage } from './usage.ts';
-import { textFlag, type Verb } from './verb.ts';
+import { ExitStatus, textFlag, type Verb } from './verb.ts';
 
 const COMMON = {
   help: { type: 'boolean', short: 'h', default: false },
@@ -69,8 +69,10 @@ function parse(verb: Verb, argv: readonly string[]) {
   try {
     const parsed = parseArgs({ args: [...argv], options, allowPositionals: true, strict: true });
     const least = verb.positionals.filter((name) => !name.startsWith('[')).length;
+    const isOpen = verb.positionals.at(-1)?.endsWith('...]') === true;
+    const most = isOpen ? Number.POSITIVE_INFINITY : verb.positionals.length;
     const given = parsed.positionals.length;
-    if (parsed.values.help !== true && (given < least || given > verb.positionals.length)) {
+    if (parsed.values.help !== true && (given < least || given > most)) {
       throw new Error(`takes ${verb.positionals.join(' ') || 'no arguments'}`);
     }
     return { flags: parsed.values, positionals: parsed.positionals };
@@ -81,6 +83,7 @@ function parse(verb: Verb, argv: readonly string[]) {
 }
 
 function report(error: unknown): number {
+  if (error instanceof ExitStatus) return error.status;
   if (error instanceof RpcError) {
     process.stderr.write(`writ: ${error.message}\n`);
     return error.faultCode === undefined ? 1 : FAULTS[error.faultCode].exit;

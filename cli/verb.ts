@@ -6,7 +6,7 @@ import type { Client } from '../runtime/grpc-client.ts';
 export interface Verb {
   /** One to three words. */
   readonly path: readonly string[];
-  /** Names of the arguments after the words, as usage shows them; `[NAME]` may be left out. */
+  /** Names of the arguments after the words, as usage shows them; `[NAME]` may be left out, `[NAME...]` repeated. */
   readonly positionals: readonly string[];
   readonly summary: string;
   readonly options: NonNullable<ParseArgsConfig['options']>;
@@ -26,6 +26,17 @@ export interface VerbIo {
   out(line: string): void;
   /** For people: stderr. */
   err(line: string): void;
+}
+
+/** What a verb throws that ends as another program did: with its status, and nothing more to say. */
+export class ExitStatus extends Error {
+  override readonly name = 'ExitStatus';
+  readonly status: number;
+
+  constructor(status: number) {
+    super(`exit status ${status}`);
+    this.status = status;
+  }
 }
 
 /** The value of a string option that was given at most once. */

@@ -15,6 +15,7 @@ import {
 import { backendSetup } from './verbs/backend-setup.ts';
 import { entryDelete, entryList, entryShow } from './verbs/entries.ts';
 import { entryCreate } from './verbs/entry-create.ts';
+import { exec } from './verbs/exec.ts';
 import { fetchBundle, fetchJwt, fetchSsh, fetchX509 } from './verbs/fetch.ts';
 import { gatewayRun } from './verbs/gateway-run.ts';
 import { gatewayCreate, gatewayList } from './verbs/gateways.ts';
@@ -30,6 +31,8 @@ import { identityCreate, identityUpdate } from './verbs/identity-put.ts';
 import { importSpire } from './verbs/import-spire.ts';
 import { lockCreate, lockDelete, lockList } from './verbs/locks.ts';
 import { registrarDelete, registrarList, registrarPut, registrarShow } from './verbs/registrars.ts';
+import { serverBackup, serverLimitAdminSocket, serverUnlock } from './verbs/server-backup.ts';
+import { serverRestore } from './verbs/server-restore.ts';
 import { serverRun } from './verbs/server-run.ts';
 import { sessionReplay } from './verbs/session-replay.ts';
 import { sessionKill, sessionList, sessionShow } from './verbs/sessions.ts';
@@ -41,6 +44,10 @@ import { up } from './verbs/up.ts';
 export const VERBS: readonly Verb[] = [
   up,
   serverRun,
+  serverBackup,
+  serverRestore,
+  serverUnlock,
+  serverLimitAdminSocket,
   agentRun,
   gatewayRun,
   tokenCreate,
@@ -89,6 +96,7 @@ export const VERBS: readonly Verb[] = [
   fetchJwt,
   fetchSsh,
   fetchBundle,
+  exec,
   sshConfig,
   sshHostEnroll,
 ];

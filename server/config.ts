@@ -4,6 +4,7 @@ import { trustDomainValue } from '../identity/trust-domain-value.ts';
 import { absolutePath, durationSeconds, hostPort, logSection } from '../runtime/config.ts';
 import { k8sPsatSchema } from './plugins/node-attestor/k8s-psat-config.ts';
 import { oidcSchema } from './plugins/node-attestor/oidc-config.ts';
+import { upstreamAuthoritySchema } from './plugins/upstream-authority/upstream-config.ts';
 import { IDENTITY_KINDS } from './registry/identity-records.ts';
 import { ttlConflict } from './registry/ttl-policy.ts';
 
@@ -178,6 +179,10 @@ export const serverConfigSchema = v.strictObject({
     ),
     { disk: {} },
   ),
+  /** What signs this server's X.509 authorities; left out, they are roots. */
+  upstream_authority: v.optional(upstreamAuthoritySchema),
+  /** Where revocation lists are served over HTTP, to anybody; nowhere unless told. */
+  crl: v.optional(v.strictObject({ listen: hostPort })),
   federation: v.optional(
     v.strictObject({
       /** PEM of the authorities that prove https_web endpoints, in the place of the Web PKI's. */

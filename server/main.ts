@@ -20,6 +20,7 @@ import { auditService } from './api/audit-service.ts';
 import { authorityService } from './api/authority-service.ts';
 import { bundleService } from './api/bundle-service.ts';
 import { type CallerKind, identify, isMemberKind, type ServerPeer } from './api/callers.ts';
+import { crlService } from './api/crl-service.ts';
 import { debugService } from './api/debug-service.ts';
 import { downstreamService } from './api/downstream-service.ts';
 import { entryService } from './api/entry-service.ts';
@@ -46,6 +47,7 @@ import { RefusalCounter } from './audit/refusal-counter.ts';
 import { Authorities } from './authority/authorities.ts';
 import { Authority } from './authority/authority.ts';
 import { authoritySettings } from './authority/authority-settings.ts';
+import { Crls } from './authority/crls.ts';
 import { Issuer } from './authority/issuer.ts';
 import { KeptSvid } from './authority/kept-svid.ts';
 import type { IssuedKind } from './authority/ledger.ts';
@@ -53,13 +55,21 @@ import { Rotation } from './authority/rotation.ts';
 import { ServerSvid } from './authority/server-svid.ts';
 import { SshAuthority } from './authority/ssh-authority.ts';
 import { SshIssuer } from './authority/ssh-issuer.ts';
+import { UpstreamLink } from './authority/upstream-link.ts';
 import { ClockGuard } from './clock-guard.ts';
 import { type ServerConfig, serverConfigSchema } from './config.ts';
+import { serveCrls } from './crl-endpoint.ts';
 import { AdminSocket, adminRpc, remoteRpc, type Services, tlsEndpoint } from './endpoints.ts';
 import { GatewayConnections } from './gateway-connections.ts';
 import { limitedServices } from './limited-services.ts';
 import { type ServerMetrics, serverMetrics } from './metrics.ts';
-import { backendSetups, keyManager, nodeAttestors, openDatastore } from './plugins/catalog.ts';
+import {
+  backendSetups,
+  keyManager,
+  nodeAttestors,
+  openDatastore,
+  upstreamAuthority,
+} from './plugins/catalog.ts';
 import type { Datastore } from './plugins/datastore/datastore.ts';
 import { Entries } from './registry/entries.ts';
 import { EntryIndex } from './registry/entry-index.ts';
@@ -84,6 +94,8 @@ export interface ServerFacts {
   readonly adminSocket: string;
   /** `host:port` of the health endpoint. */
   readonly health: string;
+  /** `host:port` of the revocation lists, if they are served. */
+  readonly crl?: string | undefined;
 }
 
 export interface RunServerOptions {
@@ -143,11 +155,11 @@ export async function runServer(config: ServerConfig, options: RunServerOptions)
   const configuredLevel = options.configuredLevel ?? (() => config.log.level);
   const parts = { config, store, clock, log, metrics, closers, serving };
   const context: Context = { ...parts, configuredLevel };
-  const address = await serve(context, adminSocket);
+  const { address, crl } = await serve(context, adminSocket);
   serving.set(true);
   closers.defer(() => serving.set(false));
   log.info({ trust_domain: config.trust_domain, address }, 'server ready');
-  options.onReady?.({ address, adminSocket: adminSocket.path, health: health.address });
+  options.onReady?.({ address, adminSocket: adminSocket.path, health: health.address, crl });
   await aborted(signal);
   log.info('server stopping');
 }
@@ -155,8 +167,11 @@ export async function runServer(config: ServerConfig, options: RunServerOptions)
 type Core = Awaited<ReturnType<typeof openCore>>;
 type Registry = Awaited<ReturnType<typeof openRegistry>>;
 
-/** Builds every part on the open store, then opens both doors; resolves with the TLS port's address. */
-async function serve(context: Context, adminSocket: AdminSocket): Promise<string> {
+/** Builds every part on the open store, then opens its doors; resolves with the ports' addresses. */
+async function serve(
+  context: Context,
+  adminSocket: AdminSocket,
+): Promise<{ readonly address: string; readonly crl: string | undefined }> {
   const { config, store, clock, log, metrics, closers } = context;
   const core = await openCore(context);
   const registry = await openRegistry(context, core);
@@ -191,7 +206,17 @@ async function serve(context: Context, adminSocket: AdminSocket): Promise<string
   const unlimited = await openServices(context, core, registry, (id) => gateways.disconnect(id));
   const services = {
     ...limitedServices(unlimited, config.rate_limits, clock),
-    server: { ...limitAdminSocketService({ mode }), ...serverService({ lock }) },
+    server: {
+      ...limitAdminSocketService({ mode }),
+      ...serverService({
+        store,
+        clock,
+        audit,
+        keys: core.keys,
+        trustDomain: config.trust_domain,
+        lock,
+      }),
+    },
     logger: loggerService({ store, audit, log, configuredLevel }),
     debug: debugService({
       ...{ reader: store, index: registry.index, clock },
@@ -215,7 +240,17 @@ async function serve(context: Context, adminSocket: AdminSocket): Promise<string
   own(closers, remote);
   const address = formatHostPort(await endpoint.listen(config.listen.host, config.listen.port));
   adminSocket.serve(admin, metrics);
-  return address;
+  return { address, crl: await openCrlPort(context, core.crls) };
+}
+
+async function openCrlPort(
+  { config, metrics, closers }: Context,
+  crls: Crls,
+): Promise<string | undefined> {
+  if (config.crl === undefined) return undefined;
+  const onRefused = () => metrics.connectionsRefused.inc({ listener: 'crl' });
+  const port = own(closers, await serveCrls({ listen: config.crl.listen, crls, onRefused }));
+  return port.address;
 }
 
 /** Audit, revocations and the authorities. */
@@ -226,20 +261,28 @@ async function openCore({ config, store, clock, log, metrics, closers }: Context
   const revocations = new Revocations(store, clock);
   await revocations.load();
   const keys = keyManager(config);
+  const upstream = await upstreamAuthority(config, { clock, log });
+  closers.defer(async () => await upstream?.[Symbol.asyncDispose]?.());
   const authorities = await Authorities.open({
     ...{ store, audit, clock, log, keys },
     trustDomain: config.trust_domain,
     settings: authoritySettings(config),
+    upstream,
   });
+  if (upstream !== undefined) own(closers, new UpstreamLink({ authorities, upstream, clock, log }));
   const onIssued = (kind: IssuedKind) => metrics.svidsIssued.inc({ kind });
   const forSigning = { authorities, audit, clock, onIssued };
   const authority = new Authority({ ...forSigning, jwtIssuer: config.jwt.issuer });
   const sshAuthority = new SshAuthority(forSigning);
   own(closers, new Rotation({ authorities, clock, log }));
+  const crls = own(
+    closers,
+    await Crls.open({ store, authority, authorities, revocations, clock, log }),
+  );
   if (config.ttl.x509_svid > config.ca.ttl / 6)
     log.warn('ttl.x509_svid is more than a sixth of ca.ttl: SVIDs end early, with their authority');
   closers.defer(follow(audit.head, (seq) => metrics.auditEvents.set(Number(seq))));
-  return { audit, refusals, revocations, authorities, authority, sshAuthority };
+  return { audit, refusals, revocations, keys, authorities, authority, sshAuthority, crls };
 }
 
 /** Identities, entries, agents and join tokens, with the index of entries loaded. */
@@ -350,7 +393,10 @@ async function openServices(
     },
     trustDomains: trustDomainService({ store, relationships, refresh }),
     health: healthService({ serving }),
-    nodes: { ...watchEntriesService(shared), ...agentSshService({ ...shared, sshIssuer }) },
+    nodes: {
+      ...{ ...watchEntriesService(shared), ...agentSshService({ ...shared, sshIssuer }) },
+      ...crlService(core),
+    },
     ssh: sshService({ sshIssuer }),
     joinTokens: joinTokenService({ joinTokens, trustDomain }),
     identities: identityService(shared),

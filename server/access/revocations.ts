@@ -7,6 +7,7 @@ import {
 } from '../../proto/gen/writ/gateway/v1/gateway_pb.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import { Watched, type WatchedSource } from '../../runtime/watched.ts';
+import { revokeLeaves } from '../authority/crl-revoked.ts';
 import type { Datastore, Row, Transaction } from '../plugins/datastore/datastore.ts';
 import { integer, text } from '../plugins/datastore/row.ts';
 
@@ -61,9 +62,10 @@ export class Revocations {
 
   /** Resolves with the row's `seq`; those who watch `head` wake once it is committed. */
   async revoke(tx: Transaction, init: RevocationInit): Promise<bigint> {
+    await revokeLeaves(tx, init, this.#clock.now());
     const row = await tx.get(
-      `insert into revocations (at_ms, subject_kind, subject, cause, reason)
-       values (?, ?, ?, ?, ?) returning seq`,
+      `insert into revocations (seq, at_ms, subject_kind, subject, cause, reason)
+       values ((select coalesce(max(seq), 0) + 1 from revocations), ?, ?, ?, ?, ?) returning seq`,
       this.#clock.now().getTime(),
       init.subject.kind,
       init.subject.value,

@@ -22,7 +22,6 @@ const lineSchema = v.union([
     schema: v.pipe(v.number(), v.integer(), v.minValue(1)),
     trust_domain: v.string(),
     taken_at: v.pipe(v.string(), v.isoTimestamp()),
-    program: v.string(),
   }),
   v.strictObject({ table: name, columns: v.pipe(v.array(name), v.minLength(1)) }),
   v.strictObject({ row: v.array(cell) }),

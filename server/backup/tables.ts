@@ -24,6 +24,7 @@ export const BACKED_UP_TABLES: readonly BackedUpTable[] = [
   { name: 'sessions', key: ['id'] },
   { name: 'audit_events', key: ['seq'] },
   { name: 'registrars', key: ['spiffe_id'] },
+  { name: 'oidc_tokens', key: ['sha256'] },
   { name: 'federated_bundles', key: ['trust_domain'] },
   { name: 'federation_relationships', key: ['trust_domain'] },
   { name: 'entry_federation', key: ['trust_domain', 'entry_id'] },

@@ -2,11 +2,14 @@ import { join } from 'node:path';
 import type { Bundle } from '../../identity/bundle.ts';
 import type { TrustDomain } from '../../identity/spiffe-id.ts';
 import type { Clock } from '../../runtime/clock.ts';
+import { formatHostPort } from '../../runtime/config.ts';
+import type { Logger } from '../../runtime/log.ts';
 import type { WatchedSource } from '../../runtime/watched.ts';
 import type { ServerConfig } from '../config.ts';
 import type { BackendSetup } from './backend-setup/backend-setup.ts';
 import { postgresBackendSetup } from './backend-setup/postgres.ts';
 import type { Datastore } from './datastore/datastore.ts';
+import { MIGRATIONS, SCHEMA_VERSION } from './datastore/migrations.ts';
 import { openPostgres } from './datastore/postgres.ts';
 import { readPostgresUrl } from './datastore/postgres-url.ts';
 import { openSqlite } from './datastore/sqlite.ts';
@@ -20,6 +23,9 @@ import type { NodeAttestor } from './node-attestor/node-attestor.ts';
 import { oidcAttestor, type SpentTokenStore } from './node-attestor/oidc.ts';
 import { readRoots } from './node-attestor/root-files.ts';
 import { X509POP_FIELDS, x509PopAttestor } from './node-attestor/x509pop.ts';
+import { diskUpstream } from './upstream-authority/disk.ts';
+import { SpireUpstream } from './upstream-authority/spire.ts';
+import type { UpstreamAuthority } from './upstream-authority/upstream-authority.ts';
 
 export interface NodeAttestorOptions {
   readonly trustDomain: TrustDomain;
@@ -68,15 +74,17 @@ function x509Pop(
 
 /**
  * The store that the configuration names, with its schema brought up to date.
+ * @param version of the schema; this program's unless told
  * @throws Fault STATE_UNUSABLE, CONFIG_INVALID
  */
-export function openDatastore({
-  datastore: configured,
-  state_dir: stateDir,
-}: Pick<ServerConfig, 'datastore' | 'state_dir'>): Promise<Datastore> {
+export function openDatastore(
+  { datastore: configured, state_dir: stateDir }: Pick<ServerConfig, 'datastore' | 'state_dir'>,
+  version = SCHEMA_VERSION,
+): Promise<Datastore> {
+  const migrations = MIGRATIONS.slice(0, version);
   return 'postgres' in configured
-    ? openPostgres(readPostgresUrl(configured.postgres.url_file))
-    : openSqlite(join(stateDir, 'server.db'));
+    ? openPostgres(readPostgresUrl(configured.postgres.url_file), migrations)
+    : openSqlite(join(stateDir, 'server.db'), migrations);
 }
 
 /** The key manager that the configuration names. */
@@ -87,6 +95,27 @@ export function keyManager({
   return 'memory' in configured
     ? memoryKeyManager()
     : diskKeyManager({ directory: join(stateDir, 'keys') });
+}
+
+/**
+ * The upstream authority that the configuration names, if it names one.
+ * @throws Fault CONFIG_INVALID
+ */
+export async function upstreamAuthority(
+  {
+    upstream_authority: configured,
+    trust_domain: trustDomain,
+  }: Pick<ServerConfig, 'upstream_authority' | 'trust_domain'>,
+  { clock, log }: { readonly clock: Clock; readonly log: Logger },
+): Promise<UpstreamAuthority | undefined> {
+  if (configured === undefined) return undefined;
+  if ('spire' in configured) {
+    const { server, workload_api_socket: workloadApiSocket } = configured.spire;
+    const address = formatHostPort(server);
+    return new SpireUpstream({ trustDomain, server: address, workloadApiSocket, clock, log });
+  }
+  const { cert_file: certFile, key_file: keyFile, bundle_file: bundleFile } = configured.disk;
+  return diskUpstream({ trustDomain, clock, files: { certFile, keyFile, bundleFile } });
 }
 
 /** What plans the setup of backends, by the type of backend. */

@@ -46,6 +46,9 @@ export interface Transaction extends Reader {
   afterCommit(then: () => void): void;
 }
 
+/** Reads that fit each other, until it is disposed. */
+export interface Snapshot extends Reader, AsyncDisposable {}
+
 /**
  * Kind: Datastore. Transactions are serialised (one writer, whichever of the servers on the store it is
  * in), isolated, and durable when `transaction` resolves: a crash after that loses nothing. So numbers
@@ -56,6 +59,12 @@ export interface Transaction extends Reader {
  */
 export interface Datastore extends Reader, AsyncDisposable {
   transaction<T>(work: (tx: Transaction) => Promise<T>): Promise<T>;
+
+  /**
+   * Everything as it is now, while writers go on.
+   * @throws Fault STORE_UNAVAILABLE
+   */
+  snapshot(): Promise<Snapshot>;
 
   /**
    * Counts the signs that another server has committed; each comes at once, but one may be lost.

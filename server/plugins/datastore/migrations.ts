@@ -240,6 +240,14 @@ create table trusted_authorities ( -- in the bundle, but not ours to sign with
   tainted_at_ms integer,
   primary key (kind, id)
 );
+alter table ledger add column revoked_at_ms integer;     -- leaves of X.509 alone
+alter table ledger add column revocation_reason integer; -- CRLReason of RFC 5280
+create index ledger_by_entry on ledger (entry_id, not_after_ms) where kind in ('x509', 'agent', 'server');
+create index ledger_by_agent on ledger (agent_id, not_after_ms) where kind in ('x509', 'agent', 'server');
+create index ledger_revoked on ledger (not_after_ms) where revoked_at_ms is not null;
 `,
   },
 ];
+
+/** Of a store that this program has opened. */
+export const SCHEMA_VERSION = MIGRATIONS.length;

@@ -7,8 +7,16 @@ import { randomUUID } from 'node:crypto';
 import pg from 'pg';
 import { Fault } from '../../../runtime/fault.ts';
 import type { WatchedSource } from '../../../runtime/watched.ts';
-import type { Datastore, KeysInit, Row, RowsInit, SqlValue, Transaction } from './datastore.ts';
-import { MIGRATIONS } from './migrations.ts';
+import type {
+  Datastore,
+  KeysInit,
+  Row,
+  RowsInit,
+  Snapshot,
+  SqlValue,
+  Transaction,
+} from './datastore.ts';
+import { MIGRATIONS, type Migration } from './migrations.ts';
 import { CommitListener } from './postgres-commits.ts';
 import {
   clientConfig,
@@ -31,9 +39,13 @@ const TURN_WAIT_MS = 10_000;
 
 /**
  * Connects, and brings the schema up to date.
+ * @param migrations up to the version that the schema is to have, for a restore
  * @throws Fault STATE_UNUSABLE that says what to mend
  */
-export async function openPostgres(target: PostgresTarget): Promise<Datastore> {
+export async function openPostgres(
+  target: PostgresTarget,
+  migrations: readonly Migration[] = MIGRATIONS,
+): Promise<Datastore> {
   const pools = {
     writer: poolOf(target, WRITE_TIMEOUT_MS, 1),
     readers: poolOf(target, READ_TIMEOUT_MS, READERS),
@@ -41,7 +53,7 @@ export async function openPostgres(target: PostgresTarget): Promise<Datastore> {
   try {
     const client = await pools.writer.connect();
     try {
-      await migratePostgres(client, MIGRATIONS);
+      await migratePostgres(client, migrations);
     } finally {
       client.release();
     }
@@ -98,6 +110,20 @@ class PostgresStore implements Datastore {
 
   findMany(init: KeysInit): Promise<Row[]> {
     return this.#with(this.#parts.readers, (client) => findRows(client, this.#statements, init));
+  }
+
+  async snapshot(): Promise<Snapshot> {
+    if (this.#closed) throw unavailable('the store is closed');
+    const client = await this.#parts.readers.connect().catch((error: unknown) => {
+      throw storeError(error);
+    });
+    try {
+      await plainQuery(client, 'begin isolation level repeatable read read only');
+    } catch (error) {
+      client.release(true);
+      throw error;
+    }
+    return new PostgresSnapshot(client, this.#statements);
   }
 
   transaction<T>(work: (tx: Transaction) => Promise<T>): Promise<T> {
@@ -160,6 +186,36 @@ class PostgresStore implements Datastore {
     await this.#queue;
     this.#closed = true;
     await Promise.all([listener[Symbol.asyncDispose](), writer.end(), readers.end()]);
+  }
+}
+
+/** One read after the other, on a connection that is not used again. */
+class PostgresSnapshot implements Snapshot {
+  readonly #client: pg.PoolClient;
+  readonly #statements: Statements;
+
+  constructor(client: pg.PoolClient, statements: Statements) {
+    this.#client = client;
+    this.#statements = statements;
+    client.on('error', () => undefined);
+  }
+
+  async get(sql: string, ...parameters: readonly SqlValue[]): Promise<Row | undefined> {
+    const [row] = await this.all(sql, ...parameters);
+    return row;
+  }
+
+  async all(sql: string, ...parameters: readonly SqlValue[]): Promise<Row[]> {
+    const { rows } = await execute(this.#client, this.#statements.of(sql), parameters);
+    return rows;
+  }
+
+  findMany(init: KeysInit): Promise<Row[]> {
+    return findRows(this.#client, this.#statements, init);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#client.release(true);
   }
 }
 

@@ -7,7 +7,15 @@ import { closeSync, openSync } from 'node:fs';
 import { setImmediate as breathe, setTimeout as sleep } from 'node:timers/promises';
 import Database from 'libsql';
 import { Fault } from '../../../runtime/fault.ts';
-import type { Datastore, KeysInit, Row, RowsInit, SqlValue, Transaction } from './datastore.ts';
+import type {
+  Datastore,
+  KeysInit,
+  Row,
+  RowsInit,
+  Snapshot,
+  SqlValue,
+  Transaction,
+} from './datastore.ts';
 import { MIGRATIONS, type Migration } from './migrations.ts';
 
 /** Of reads and of the first open, where waiting stops the whole process; only a stray sqlite3 shell competes. */
@@ -22,20 +30,24 @@ const ROWS_AT_ONCE = 500;
 /**
  * Opens the store and brings its schema up to date.
  * @param file a path, made with mode 0600 if it is not there, or `:memory:`
+ * @param migrations up to the version that the schema is to have, for a restore
  * @throws Fault STATE_UNUSABLE if its schema is newer than this program, or it is no store of ours
  */
-export async function openSqlite(file: string): Promise<Datastore> {
+export async function openSqlite(
+  file: string,
+  migrations: readonly Migration[] = MIGRATIONS,
+): Promise<Datastore> {
   if (file === ':memory:') {
     const only = new Connection(file);
-    migrate(only, MIGRATIONS);
-    return new SqliteStore(only, only);
+    migrate(only, migrations);
+    return new SqliteStore(file, only, only);
   }
   try {
     closeSync(openSync(file, 'a', 0o600));
     const writer = new Connection(file);
-    migrate(writer, MIGRATIONS);
+    migrate(writer, migrations);
     writer.exec('pragma busy_timeout = 0');
-    return new SqliteStore(writer, new Connection(file));
+    return new SqliteStore(file, writer, new Connection(file));
   } catch (error) {
     if (error instanceof Fault && error.code === 'STATE_UNUSABLE') throw error;
     throw new Fault('STATE_UNUSABLE', `the store ${file} cannot be opened`, { cause: error });
@@ -44,12 +56,14 @@ export async function openSqlite(file: string): Promise<Datastore> {
 
 class SqliteStore implements Datastore {
   readonly foreignCommits = undefined;
+  readonly #file: string;
   readonly #writer: Connection;
   readonly #reader: Connection;
   #queue: Promise<unknown> = Promise.resolve();
   #closed = false;
 
-  constructor(writer: Connection, reader: Connection) {
+  constructor(file: string, writer: Connection, reader: Connection) {
+    this.#file = file;
     this.#writer = writer;
     this.#reader = reader;
   }
@@ -67,6 +81,12 @@ class SqliteStore implements Datastore {
 
   findMany(init: KeysInit): Promise<Row[]> {
     return findEach(this, init);
+  }
+
+  async snapshot(): Promise<Snapshot> {
+    this.#live(this.#reader);
+    if (this.#file === ':memory:') throw new Error('a store in memory has no snapshots');
+    return new SqliteSnapshot(new Connection(this.#file));
   }
 
   transaction<T>(work: (tx: Transaction) => Promise<T>): Promise<T> {
@@ -126,6 +146,34 @@ class SqliteStore implements Datastore {
       if (this.#reader !== this.#writer) this.#reader.close();
       this.#writer.close();
     });
+  }
+}
+
+/** A transaction of readers on a connection of its own: WAL shows it what was committed at its first read. */
+class SqliteSnapshot implements Snapshot {
+  readonly #connection: Connection;
+
+  constructor(connection: Connection) {
+    this.#connection = connection;
+    connection.exec('begin');
+    connection.all('select 1 from meta limit 1', []);
+  }
+
+  async get(sql: string, ...parameters: readonly SqlValue[]): Promise<Row | undefined> {
+    return this.#connection.all(sql, parameters)[0];
+  }
+
+  async all(sql: string, ...parameters: readonly SqlValue[]): Promise<Row[]> {
+    return this.#connection.all(sql, parameters);
+  }
+
+  findMany(init: KeysInit): Promise<Row[]> {
+    return findEach(this, init);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#connection.rollBack();
+    this.#connection.close();
   }
 }
 
