@@ -1,5 +1,6 @@
 import { access, constants, stat } from 'node:fs/promises';
 import type { ConnectionRefusal } from '../identity/tls.ts';
+import type { RevocationView } from '../identity/x509/crl-view.ts';
 import { systemClock } from '../runtime/clock.ts';
 import { Closers } from '../runtime/closers.ts';
 import { formatHostPort, type HostPort } from '../runtime/config.ts';
@@ -13,6 +14,7 @@ import type { DeniedRequest } from './access/gateway-audit.ts';
 import { ServerLink } from './access/server-link.ts';
 import { type GatewayConfig, gatewayIdOf, loadGatewayConfig } from './config.ts';
 import { type GatewayCore, startCore } from './core.ts';
+import { FollowedCrls } from './follow-crls.ts';
 import { type Listening, listen } from './listener/listen.ts';
 import { listenTcp } from './listener/listen-tcp.ts';
 import { type GatewayMetrics, gatewayMetrics } from './metrics.ts';
@@ -123,6 +125,9 @@ type PortParts = Parts & { readonly core: GatewayCore };
 
 async function openPorts(config: GatewayConfig, parts: PortParts): Promise<Map<string, HostPort>> {
   const { source, log, metrics, closers, core } = parts;
+  const revocations = new FollowedCrls({ crls: source.crls, clock: systemClock, log });
+  deferDisposal(closers, revocations);
+  const { status: revocation } = revocations.view;
   const listeners = new Map<string, HostPort>();
   for (const [name, at] of Object.entries(config.listen)) {
     if (at === undefined) continue;
@@ -139,7 +144,7 @@ async function openPorts(config: GatewayConfig, parts: PortParts): Promise<Map<s
       signal: core.signal,
       stateDir: config.state_dir,
     });
-    const listening = await openPort(protocol, at, parts);
+    const listening = await openPort(protocol, at, { ...parts, revocation });
     deferDisposal(closers, listening);
     listeners.set(name, listening.address);
     log.info({ protocol: name, address: formatHostPort(listening.address) }, 'listening');
@@ -147,8 +152,12 @@ async function openPorts(config: GatewayConfig, parts: PortParts): Promise<Map<s
   return listeners;
 }
 
-function openPort(protocol: BackendProtocol, at: HostPort, parts: PortParts): Promise<Listening> {
-  const { source, log, metrics, core } = parts;
+function openPort(
+  protocol: BackendProtocol,
+  at: HostPort,
+  parts: PortParts & { readonly revocation: RevocationView },
+): Promise<Listening> {
+  const { source, log, metrics, core, revocation } = parts;
   const options = {
     desk: core.desk,
     clock: systemClock,
@@ -161,7 +170,8 @@ function openPort(protocol: BackendProtocol, at: HostPort, parts: PortParts): Pr
     },
   };
   if (protocol.transport === 'tls') {
-    return listen(protocol, at, { ...options, svid: source.svid, bundles: source.bundle });
+    const { svid, bundle: bundles } = source;
+    return listen(protocol, at, { ...options, svid, bundles, revocation });
   }
   const onDenied = (request: DeniedRequest, reason: string) => {
     log.info(

@@ -17,6 +17,7 @@ import { type Bundle, bundleToPem, keepsX509Authorities } from './bundle.ts';
 import { ConnectionLimits } from './connection-limits.ts';
 import { addressOf, endpointsOf, peerChain } from './tls-peer.ts';
 import { svidRefusal, type VerifiedSvid, verifySvid } from './verify.ts';
+import type { RevocationView } from './x509/crl-view.ts';
 import { svidPem, type X509Svid } from './x509-svid.ts';
 
 /** A connection whose handshake is done and whose peer has been verified. */
@@ -48,6 +49,8 @@ export interface SvidServerOptions {
   /** Protocols to choose from; a client that offers others only is refused. May be empty. */
   readonly alpn: readonly string[];
   readonly clock: Clock;
+  /** What revocation lists say of new connections' peers; none are looked at unless told. */
+  readonly revocation?: RevocationView;
   /**
    * Reads what a client sends before its ClientHello, and leaves no byte consumed beyond that:
    * `socket.unshift` what is not its own. `done` means that it has answered and closed.
@@ -234,7 +237,8 @@ export class SvidServer implements AsyncDisposable {
   #verifyPeer(socket: tls.TLSSocket): VerifiedSvid | undefined {
     const chain = peerChain(socket.getPeerCertificate(true));
     if (chain.length === 0) return undefined;
-    return verifySvid(chain, this.#bundleOf, this.#options.clock.now());
+    const { clock, revocation } = this.#options;
+    return verifySvid(chain, this.#bundleOf, clock.now(), revocation);
   }
 
   #reasonAgainst(socket: tls.TLSSocket, peer: VerifiedSvid | undefined): string | undefined {

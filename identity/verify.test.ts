@@ -24,6 +24,7 @@ import {
   verify,
 } from '../test/fixtures/svid-verdict.ts';
 import { type SvidRefusal, svidRefusal, verifySvid } from './verify.ts';
+import type { RevocationStatus } from './x509/crl-view.ts';
 import { der, derOid, TAG } from './x509/der.ts';
 import { derExtension, OID } from './x509/extensions.ts';
 import { encodePem } from './x509/pem.ts';
@@ -47,6 +48,38 @@ describe('verifySvid', () => {
     const leaf = leafOf({ issuer: two });
     assert.equal(verify([leaf, two, one]).id.toString(), id);
     assert.equal(verify([leaf, two, one, root]).id.toString(), id);
+  });
+
+  it('asks revocation lists about the leaf and the certificate that signed it', () => {
+    const one = intermediateOf(root, 'One');
+    const asked: unknown[] = [];
+    const verifying = (status: RevocationStatus, chain: readonly HandMade[]) =>
+      verifySvid(
+        chain.map((certificate) => certificate.der),
+        bundlesOf(root),
+        new Date(),
+        (serial, { raw }) => {
+          asked.push([serial, Buffer.from(raw)]);
+          return status;
+        },
+      );
+    for (const [issuer, chain] of [
+      [root, []],
+      [one, [one]],
+    ] as const) {
+      const leaf = leafOf({ issuer });
+      const { serial } = verifying('good', [leaf, ...chain]);
+      assert.deepEqual(asked.splice(0), [[serial, Buffer.from(issuer.der)]]);
+      for (const [status, reason] of [
+        ['revoked', 'revoked by its authority'],
+        ['outdated', 'revocation list of its authority is out of date'],
+      ] as const)
+        assert.throws(
+          () => verifying(status, [leaf, ...chain]),
+          (error) => svidRefusal(error) === reason,
+        );
+      asked.length = 0;
+    }
   });
 
   it('takes an intermediate that is an authority itself', () => {

@@ -17,6 +17,7 @@ import {
   parseCertificate,
   publicKeyOf,
 } from './x509/certificate.ts';
+import type { RevocationStatus, RevocationView } from './x509/crl-view.ts';
 import { MAXIMUM_DER_BYTES } from './x509/der.ts';
 import { OID } from './x509/extensions.ts';
 
@@ -66,19 +67,23 @@ export type SvidRefusal =
   | 'issuer lacks keyCertSign'
   | 'issuer lacks server or client purpose'
   | 'issuer has the SPIFFE ID of a workload or another trust domain'
-  | 'path length exceeded';
+  | 'path length exceeded'
+  | 'revoked by its authority'
+  | 'revocation list of its authority is out of date';
 
 const LONGEST_CHAIN = 8;
 
 /**
  * @param chain DER, leaf first, untrusted; the root may come last
  * @param bundles the bundle of a trust domain, undefined if that domain is not trusted
+ * @param revocation what revocation lists say, if there are any to go by
  * @throws Fault SVID_INVALID; its cause is an Error whose message is a `SvidRefusal`
  */
 export function verifySvid(
   chain: readonly Uint8Array[],
   bundles: (trustDomain: TrustDomain) => Bundle | undefined,
   now: Date,
+  revocation?: RevocationView,
 ): VerifiedSvid {
   const [leaf, ...issuers] = parseChain(chain);
   if (leaf === undefined) throw refusal('no certificate');
@@ -88,7 +93,8 @@ export function verifySvid(
   if (bundle === undefined || bundle.trustDomain !== id.trustDomain) {
     throw refusal('unknown trust domain');
   }
-  checkPath({ leaf, issuers, bundle, now });
+  const authority = checkPath({ leaf, issuers, bundle, now });
+  if (revocation !== undefined) checkRevocation(revocation(leaf.serial, issuers[0] ?? authority));
   return {
     id,
     serial: leaf.serial,
@@ -97,6 +103,11 @@ export function verifySvid(
     chain,
     fingerprint: createHash('sha256').update(leaf.raw).digest('hex'),
   };
+}
+
+function checkRevocation(status: RevocationStatus): void {
+  if (status === 'revoked') throw refusal('revoked by its authority');
+  if (status === 'outdated') throw refusal('revocation list of its authority is out of date');
 }
 
 /** The reason inside a Fault that `verifySvid` threw. */
@@ -202,8 +213,9 @@ interface Path {
 /**
  * Walks from the leaf towards an authority of the bundle. The order is the peer's: each certificate
  * must be issued by the next, and nothing is searched for, so the work is bounded by the chain.
+ * @returns that authority
  */
-function checkPath({ leaf, issuers, bundle, now }: Path): void {
+function checkPath({ leaf, issuers, bundle, now }: Path): Certificate {
   let subject = leaf;
   let intermediates = 0;
   for (const [at, issuer] of [...issuers, undefined].entries()) {
@@ -211,7 +223,7 @@ function checkPath({ leaf, issuers, bundle, now }: Path): void {
     if (authority !== undefined) {
       checkIssuer(authority, { trustDomain: bundle.trustDomain, intermediates, now });
       checkNothingBeyond(issuers.slice(at), authority);
-      return;
+      return authority;
     }
     if (issuer === undefined) break;
     if (!namesIssuer(subject, issuer)) throw refusal('certificate not issued by the next');

@@ -33,6 +33,7 @@ import {
   textMetadata,
 } from './grpc.ts';
 import type { Logger } from './log.ts';
+import { withRequestId } from './request-id.ts';
 
 const DEFAULT_MAXIMUM_RECEIVE_BYTES = 4 * 1024 * 1024;
 const MAXIMUM_CONCURRENT_STREAMS = 256;
@@ -275,7 +276,7 @@ export class RpcServer<P, C> implements AsyncDisposable {
       ) => {
         const call = this.#callOf(stream.metadata);
         const request = 'request' in stream ? stream.request : requestsOf(stream, call.signal);
-        void this.#stream(() => handler(request, call), encode, stream, call);
+        void withRequestId(() => this.#stream(() => handler(request, call), encode, stream, call));
       };
     }
     return (
@@ -284,7 +285,7 @@ export class RpcServer<P, C> implements AsyncDisposable {
     ) => {
       const call = this.#callOf(received.metadata);
       const request = 'request' in received ? received.request : requestsOf(received, call.signal);
-      void this.#answer(() => handler(request, call), encode, done, call);
+      void withRequestId(() => this.#answer(() => handler(request, call), encode, done, call));
     };
   }
 

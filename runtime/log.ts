@@ -30,7 +30,10 @@ const NEVER_NOTIFIED = new Int32Array(new SharedArrayBuffer(4));
  * @param destination where the lines go instead of stderr, for tests
  */
 export function createLogger(
-  options: { readonly process: 'server' | 'agent' | 'gateway' | 'up'; readonly level: string },
+  options: {
+    readonly process: 'server' | 'agent' | 'gateway' | 'up' | 'exec';
+    readonly level: string;
+  },
   destination: pino.DestinationStream = logDestination(2),
 ): Logger {
   return pino(

@@ -27,6 +27,8 @@ export interface X509Context {
   readonly svids: readonly X509Svid[];
   /** By trust domain; the own one is there. */
   readonly bundles: ReadonlyMap<TrustDomain, Bundle>;
+  /** Revocation lists, DER, read by nobody yet; none from an agent of another make. */
+  readonly crls: readonly Uint8Array[];
 }
 
 /** A JWT-SVID as it was fetched; the workload that it is for verifies it. */
@@ -96,7 +98,7 @@ export class WorkloadApiClient implements AsyncDisposable {
   }
 }
 
-function x509Context({ svids, federatedBundles }: X509SVIDResponse): X509Context {
+function x509Context({ svids, federatedBundles, crl }: X509SVIDResponse): X509Context {
   const [first] = svids;
   if (first === undefined) throw new Fault('PROTOCOL_VIOLATION', 'the agent sent no X509-SVID');
   const bundles = new Map(byTrustDomain(federatedBundles, bundleFromX509Der));
@@ -104,7 +106,7 @@ function x509Context({ svids, federatedBundles }: X509SVIDResponse): X509Context
     const { trustDomain } = SpiffeId.parse(spiffeId);
     bundles.set(trustDomain, bundleFromX509Der(trustDomain, bundle));
   }
-  return { svids: svids.map(parseSvid), bundles };
+  return { svids: svids.map(parseSvid), bundles, crls: crl };
 }
 
 function parseSvid({ spiffeId, x509Svid: chain, x509SvidKey, hint }: X509SVID): X509Svid {

@@ -30,16 +30,20 @@ export class X509Source implements AsyncDisposable {
   readonly svid: WatchedSource<X509Svid>;
   /** Of the SVID's trust domain. */
   readonly bundle: WatchedSource<Bundle>;
+  /** Revocation lists, DER, as the agent told them: who relies on them verifies them. */
+  readonly crls: WatchedSource<readonly Uint8Array[]>;
   readonly #stop: AbortController;
   readonly #ended: Promise<void>;
 
   private constructor(first: Identity, stop: AbortController, feed: Feed) {
     const svid = new Watched(first.svid);
     const bundle = new Watched(first.bundle);
+    const crls = new Watched(first.crls);
     this.svid = svid;
     this.bundle = bundle;
+    this.crls = crls;
     this.#stop = stop;
-    this.#ended = follow(feed, svid, bundle);
+    this.#ended = follow(feed, { svid, bundle, crls });
   }
 
   /**
@@ -76,23 +80,30 @@ export class X509Source implements AsyncDisposable {
 interface Identity {
   readonly svid: X509Svid;
   readonly bundle: Bundle;
+  readonly crls: readonly Uint8Array[];
 }
 
 type Feed = AsyncGenerator<Identity, void>;
 
-async function follow(feed: Feed, svid: Watched<X509Svid>, bundle: Watched<Bundle>): Promise<void> {
+type Kept = { readonly [K in keyof Identity]: Watched<Identity[K]> };
+
+async function follow(feed: Feed, { svid, bundle, crls }: Kept): Promise<void> {
   for await (const identity of feed) {
     if (!isSameBundle(identity.bundle, bundle.value)) bundle.set(identity.bundle);
+    if (!isSameList(identity.crls, crls.value)) crls.set(identity.crls);
     if (!isSameSvid(identity.svid, svid.value)) svid.set(identity.svid);
   }
 }
 
 /** The agent tells all of a workload's identities again when one of them changes. */
 function isSameSvid(one: X509Svid, other: X509Svid): boolean {
+  return one.hint === other.hint && isSameList(one.chain, other.chain);
+}
+
+function isSameList(one: readonly Uint8Array[], other: readonly Uint8Array[]): boolean {
   return (
-    one.hint === other.hint &&
-    one.chain.length === other.chain.length &&
-    one.chain.every((der, at) => Buffer.compare(der, other.chain[at] ?? Buffer.of()) === 0)
+    one.length === other.length &&
+    one.every((der, at) => Buffer.compare(der, other[at] ?? Buffer.of()) === 0)
   );
 }
 
@@ -133,9 +144,12 @@ async function* identities(
   }
 }
 
-function pick({ svids, bundles }: X509Context, wanted: SpiffeId | undefined): Identity | undefined {
+function pick(
+  { svids, bundles, crls }: X509Context,
+  wanted: SpiffeId | undefined,
+): Identity | undefined {
   const svid =
     wanted === undefined ? svids[0] : svids.find(({ id }) => String(id) === String(wanted));
   const bundle = svid === undefined ? undefined : bundles.get(svid.id.trustDomain);
-  return svid === undefined || bundle === undefined ? undefined : { svid, bundle };
+  return svid === undefined || bundle === undefined ? undefined : { svid, bundle, crls };
 }

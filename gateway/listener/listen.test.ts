@@ -4,6 +4,7 @@ import net from 'node:net';
 import tls from 'node:tls';
 import { parseTrustDomain, SpiffeId } from '../../identity/spiffe-id.ts';
 import { svidClientTls, tlsConnectOptions } from '../../identity/tls.ts';
+import type { RevocationStatus } from '../../identity/x509/crl-view.ts';
 import type { X509Svid } from '../../identity/x509-svid.ts';
 import { systemClock } from '../../runtime/clock.ts';
 import { Closers } from '../../runtime/closers.ts';
@@ -21,12 +22,14 @@ describe('listen', () => {
   let served: string[];
   let ended: number;
   let refusals: string[];
+  let status: RevocationStatus;
 
   beforeEach(async () => {
     closers = new Closers();
     served = [];
     ended = 0;
     refusals = [];
+    status = 'good';
     authority = await FakeAuthority.create(parseTrustDomain('example.org'));
     const svid = await authority.issue(SpiffeId.parse('spiffe://example.org/writ/gateway/gw-1'));
     listening = await listen(
@@ -35,6 +38,7 @@ describe('listen', () => {
       {
         svid: new Watched(svid),
         bundles: authority.bundle,
+        revocation: () => status,
         desk: { open: () => assert.fail('nobody asks for a session') },
         clock: systemClock,
         log: createLogger({ process: 'gateway', level: 'silent' }),
@@ -106,6 +110,20 @@ describe('listen', () => {
       'no client certificate',
       'no trusted authority issued the chain',
       'certificate expired',
+    ]);
+    assert.deepEqual(served, []);
+  });
+
+  it('refuses whose serial is revoked, and everybody once the list is out of date', async () => {
+    const svid = await issue('spiffe://example.org/web');
+    for (status of ['revoked', 'outdated'] as const) {
+      const before = refusals.length;
+      connect(svid);
+      await until(() => refusals.length > before);
+    }
+    assert.deepEqual(refusals, [
+      'revoked by its authority',
+      'revocation list of its authority is out of date',
     ]);
     assert.deepEqual(served, []);
   });

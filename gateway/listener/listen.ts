@@ -1,5 +1,6 @@
 import type { Bundle } from '../../identity/bundle.ts';
 import { type ConnectionRefusal, type SecureConnection, SvidServer } from '../../identity/tls.ts';
+import type { RevocationView } from '../../identity/x509/crl-view.ts';
 import type { X509Svid } from '../../identity/x509-svid.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import type { Logger } from '../../runtime/log.ts';
@@ -11,6 +12,8 @@ import { serveConnection } from './serve-connection.ts';
 export interface ListenOptions {
   readonly svid: WatchedSource<X509Svid>;
   readonly bundles: WatchedSource<Bundle>;
+  /** What revocation lists say of clients; none are looked at unless told. */
+  readonly revocation?: RevocationView;
   readonly desk: SessionDesk;
   readonly clock: Clock;
   readonly log: Logger;
@@ -33,13 +36,14 @@ export async function listen(
   at: HostPort,
   options: ListenOptions,
 ): Promise<Listening> {
-  const { svid, bundles, clock } = options;
+  const { svid, bundles, clock, revocation } = options;
   const connections = new Map<Promise<void>, AbortController>();
   const server = new SvidServer({
     svid,
     bundles,
     clock,
     client: 'required',
+    ...(revocation && { revocation }),
     alpn: protocol.alpn,
     preface: (socket, signal) => protocol.preface(socket, signal),
     onConnection: (connection) => accept(connection),

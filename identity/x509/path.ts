@@ -13,7 +13,7 @@ const UNDERSTOOD: ReadonlySet<string> = new Set([
 
 /** What a chain is checked with; the order of the intermediates says nothing. */
 export interface PathOptions {
-  /** Untrusted, and few: each is tried as issuer of each. */
+  /** Untrusted, and few: every order of them may be tried. */
   readonly intermediates: readonly Certificate[];
   readonly roots: readonly Certificate[];
   readonly now: Date;
@@ -27,18 +27,29 @@ export interface PathOptions {
  */
 export function findPath(leaf: Certificate, options: PathOptions): Certificate[] {
   checkAny(leaf, options.now);
-  const path = [leaf];
-  const unused = new Set(options.intermediates);
-  for (;;) {
-    const subject = path.at(-1) ?? leaf;
-    const above = path.length - 1;
-    const root = options.roots.find((one) => mayIssue(one, subject, above, options.now));
-    if (root !== undefined) return same(root.raw, subject.raw) ? path : [...path, root];
-    const next = [...unused].find((one) => mayIssue(one, subject, above, options.now));
-    if (next === undefined) throw denied('no configured authority issued the certificate');
-    unused.delete(next);
-    path.push(next);
+  const path = pathFrom([leaf], new Set(options.intermediates), options);
+  if (path === undefined) throw denied('no configured authority issued the certificate');
+  return path;
+}
+
+/** Every way is tried: of two intermediates of one name and key, only one may lead to a root. */
+function pathFrom(
+  path: readonly Certificate[],
+  unused: ReadonlySet<Certificate>,
+  options: PathOptions,
+): Certificate[] | undefined {
+  const subject = path.at(-1);
+  if (subject === undefined) throw new Error('a path without its leaf');
+  const mayBeAbove = (one: Certificate) => mayIssue(one, subject, path.length - 1, options.now);
+  const root = options.roots.find(mayBeAbove);
+  if (root !== undefined) return same(root.raw, subject.raw) ? [...path] : [...path, root];
+  for (const next of unused) {
+    if (!mayBeAbove(next)) continue;
+    const others = new Set([...unused].filter((one) => one !== next));
+    const whole = pathFrom([...path, next], others, options);
+    if (whole !== undefined) return whole;
   }
+  return undefined;
 }
 
 /** @param above how many certificates stand between this issuer and the leaf */

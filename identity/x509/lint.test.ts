@@ -1,0 +1,219 @@
+import assert from 'node:assert/strict';
+import {
+  type HandMade,
+  handMadeCa,
+  handMadeCertificate,
+  newKey,
+  type Parts,
+  USAGE,
+} from '../../test/fixtures/hand-made-certificate.ts';
+import { makeBundle } from '../bundle.ts';
+import { localSigner } from '../signer.ts';
+import { parseTrustDomain, SpiffeId } from '../spiffe-id.ts';
+import { verifySvid } from '../verify.ts';
+import { createSelfSignedCa, subordinateCa } from './ca.ts';
+import { type Certificate, parseCertificate } from './certificate.ts';
+import { der, TAG } from './der.ts';
+import { derExtension, OID } from './extensions.ts';
+import { generateKey, spkiOf } from './key.ts';
+import { leafSigner } from './leaf.ts';
+import { type ExpectedLeaf, lintCa, lintLeaf } from './lint.ts';
+
+const TD = parseTrustDomain('example.org');
+const ID = SpiffeId.parse('spiffe://example.org/web');
+const LEAF_USAGE = 0b1010_1000;
+const HOUR_MS = 3_600_000;
+const now = new Date();
+const inHours = (hours: number) => new Date(now.getTime() + hours * HOUR_MS);
+const authority = handMadeCa({ notAfter: inHours(10) });
+const issuer = parseCertificate(authority.der);
+const bundle = makeBundle({ trustDomain: TD, x509: [authority.der] });
+const common = { issuer, notAfter: inHours(2), now };
+const key = newKey();
+const spki = spkiOf(key);
+
+const leaf = (parts: Parts = {}): HandMade =>
+  handMadeCertificate({ issuer: authority, key, keyUsage: LEAF_USAGE, ...parts });
+const wanted: ExpectedLeaf = { ...common, spki, id: ID, dnsNames: [], ipAddresses: [] };
+const broken = (certificate: Uint8Array, expected: Partial<ExpectedLeaf> = {}) => {
+  try {
+    lintLeaf(certificate, { ...wanted, ...expected });
+    return undefined;
+  } catch (error) {
+    assert.ok(error instanceof Error);
+    return error.message.replace('a certificate was made that breaks a rule: ', '');
+  }
+};
+
+describe('lintLeaf', () => {
+  it('passes what the leaf signer makes, with every kind of key and name', async () => {
+    for (const keyType of ['ec-p256', 'ec-p384', 'rsa-2048'] as const) {
+      const ca = await createSelfSignedCa({ trustDomain: TD, now, notAfter: inHours(5), keyType });
+      const asked = {
+        ...{ spki, uri: ID, dnsNames: ['db.example.org', '*.example.org'] },
+        ...{ ipAddresses: ['10.0.0.1', '2001:DB8:0::1', '::ffff:10.0.0.1'], now },
+        notAfter: inHours(2),
+      };
+      const { der: signed } = leafSigner(ca).sign(asked);
+      lintLeaf(signed, { ...common, ...asked, id: ID, issuer: parseCertificate(ca.certificate) });
+    }
+  });
+
+  it('passes a leaf that was made in another way and says the same', () => {
+    assert.equal(broken(leaf().der), undefined);
+    assert.equal(broken(leaf({ name: '', altNamesCritical: true }).der), undefined);
+  });
+
+  const strange = derExtension('1.2.3.4', false, der(TAG.null));
+  const otherName = derExtension(
+    OID.subjectAltName,
+    false,
+    der(
+      TAG.sequence,
+      der(0x86, Buffer.from(ID.toString())),
+      der(0x81, Buffer.from('a@example.org')),
+    ),
+  );
+  const cases: [string, Parts, string][] = [
+    ['no SPIFFE ID', { uris: [], dnsNames: ['a'] }, 'exactly one URI name'],
+    ['two URI names', { uris: [ID.toString(), 'https://a'] }, 'exactly one URI name'],
+    ['another SPIFFE ID', { uris: ['spiffe://example.org/b'] }, 'SPIFFE ID as asked for'],
+    ['the trust domain as SPIFFE ID', { uris: ['spiffe://example.org'] }, 'SPIFFE ID as asked for'],
+    ['a DNS name too many', { dnsNames: ['a.example.org'] }, 'DNS names as asked for'],
+    ['a mail address', { uris: [], moreExtensions: [otherName] }, 'no name of another kind'],
+    ['CA:TRUE', { ca: true }, 'no CA'],
+    ['no basic constraints', { basicConstraints: null }, 'critical basic constraints'],
+    [
+      'basic constraints that are not critical',
+      { basicConstraintsCritical: false },
+      'critical basic constraints',
+    ],
+    ['no key usage', { keyUsage: null }, 'critical key usage'],
+    ['key usage that is not critical', { keyUsageCritical: false }, 'critical key usage'],
+    ['keyCertSign', { keyUsage: LEAF_USAGE | USAGE.keyCertSign }, 'key usage of a leaf'],
+    ['cRLSign', { keyUsage: LEAF_USAGE | USAGE.cRLSign }, 'key usage of a leaf'],
+    ['no digitalSignature', { keyUsage: USAGE.keyEncipherment }, 'key usage of a leaf'],
+    ['no purposes', { extKeyUsage: null }, 'server and client purpose'],
+    ['one purpose', { extKeyUsage: [OID.serverAuth] }, 'server and client purpose'],
+    [
+      'a purpose more',
+      { extKeyUsage: [OID.serverAuth, OID.clientAuth, OID.anyExtKeyUsage] },
+      'server and client purpose',
+    ],
+    ['no subject, names not critical', { name: '' }, 'critical names without a subject'],
+    ['an extension more', { moreExtensions: [strange] }, 'extensions of a leaf'],
+    ['a short serial number', { serial: Buffer.of(0x51, 1, 2, 3) }, 'serial number of 16 bytes'],
+    ['another key', { key: newKey() }, 'key as asked for'],
+    ['an end that is too late', { notAfter: inHours(3) }, 'end as asked for'],
+    ['an end that has passed', { notAfter: inHours(-0.5) }, 'good from now on'],
+    ['a beginning to come', { notBefore: inHours(1), notAfter: inHours(2) }, 'good from now on'],
+    ['another issuer', { issuer: handMadeCa({ name: 'Other' }) }, 'issuer name of the authority'],
+    ['another key of the issuer', { issuer: handMadeCa() }, 'authority key id of the authority'],
+  ];
+  for (const [what, parts, rule] of cases)
+    it(`stops a leaf with ${what}`, () => {
+      assert.equal(broken(leaf(parts).der), rule);
+    });
+
+  it('stops a leaf that ends after its authority', () => {
+    const shortCa = handMadeCa({ notAfter: inHours(1) });
+    const late = leaf({ issuer: shortCa, notAfter: inHours(2) }).der;
+    const rule = broken(late, { issuer: parseCertificate(shortCa.der) });
+    assert.equal(rule, 'end before that of the authority');
+  });
+
+  it('stops a name that was asked for and is not there, and an ID without a path', () => {
+    const { der: plain } = leaf();
+    assert.equal(broken(plain, { dnsNames: ['a'] }), 'DNS names as asked for');
+    assert.equal(broken(plain, { ipAddresses: ['::1'] }), 'IP addresses as asked for');
+    const id = SpiffeId.parse('spiffe://example.org');
+    assert.equal(broken(leaf({ uris: [id.toString()] }).der, { id }), 'SPIFFE ID with a path');
+  });
+
+  it('passes nothing that verifiers refuse', () => {
+    for (const [what, parts] of cases) {
+      const { der: made } = leaf(parts);
+      const isRefused = isRefusedBy(() => verifySvid([made], () => bundle, now));
+      assert.ok(!isRefused || broken(made) !== undefined, what);
+    }
+  });
+
+  it('notices each bit that is another, but in what it is told nothing of', () => {
+    const { der: good } = leaf();
+    const certificate = parseCertificate(good);
+    const free = freeRanges(good, certificate);
+    const unnoticed: number[] = [];
+    for (let at = 0; at < good.length; at += 1) {
+      if (free.some(([from, to]) => at >= from && at < to)) continue;
+      for (let bit = 0; bit < 8; bit += 1) {
+        const bad = Buffer.from(good);
+        bad[at] = (bad[at] ?? 0) ^ (1 << bit);
+        if (broken(bad) === undefined) unnoticed.push(at);
+      }
+    }
+    assert.deepEqual(unnoticed, []);
+  });
+});
+
+describe('lintCa', () => {
+  const expected = { ...common, spki, trustDomain: TD };
+  const ca = (parts: Parts = {}) => handMadeCa({ issuer: authority, key, name: 'Below', ...parts });
+  const rule = (certificate: Uint8Array) => {
+    try {
+      lintCa(certificate, expected);
+      return undefined;
+    } catch (error) {
+      return error instanceof Error ? error.message.split(': ')[1] : '';
+    }
+  };
+
+  it('passes what is made for a server below', async () => {
+    const below = await generateKey('ec-p384');
+    const init = { trustDomain: TD, now, notAfter: inHours(2), unit: 'A' };
+    const signer = { certificate: authority.der, signer: localSigner(authority.key) };
+    const { certificate } = await subordinateCa(init, spkiOf(below), signer);
+    lintCa(certificate, { ...expected, spki: spkiOf(below) });
+    assert.equal(rule(ca().der), undefined);
+  });
+
+  const cases: [string, Parts, string][] = [
+    ['CA:FALSE', { ca: false }, 'CA'],
+    ['no keyCertSign', { keyUsage: USAGE.cRLSign }, 'key usage of an authority'],
+    ['a usage of leaves', { keyUsage: 0x86 }, 'key usage of an authority'],
+    ['the ID of a workload', { uris: [ID.toString()] }, 'SPIFFE ID of the trust domain'],
+    ['another trust domain', { uris: ['spiffe://b.org'] }, 'SPIFFE ID of the trust domain'],
+    ['no SPIFFE ID', { uris: [], dnsNames: ['a'] }, 'exactly one URI name'],
+    ['a DNS name', { dnsNames: ['a'] }, 'no DNS name and no IP address'],
+    ['no subject', { name: '' }, 'a subject'],
+    ['purposes', { extKeyUsage: [OID.serverAuth] }, 'extensions of an authority'],
+    ['an end that is too late', { notAfter: inHours(3) }, 'end as asked for'],
+    ['another key', { key: newKey() }, 'key as asked for'],
+  ];
+  for (const [what, parts, broken] of cases)
+    it(`stops an authority with ${what}`, () => {
+      assert.equal(rule(ca(parts).der), broken);
+    });
+});
+
+/** Where a leaf may be as it likes: serial number, validity, the subject's text, and the signature. */
+function freeRanges(bytes: Buffer, certificate: Certificate): [number, number][] {
+  const serialAt = bytes.indexOf(Buffer.from(certificate.serial, 'hex'));
+  const subjectAt = bytes.indexOf(certificate.subject, bytes.indexOf(certificate.issuer) + 1);
+  const validityAt = bytes.indexOf(certificate.issuer) + certificate.issuer.length;
+  const signatureAt = bytes.length - certificate.signature.length;
+  return [
+    [serialAt, serialAt + 16],
+    [validityAt, subjectAt],
+    [subjectAt, subjectAt + certificate.subject.length],
+    [signatureAt, bytes.length],
+  ];
+}
+
+function isRefusedBy(verify: () => unknown): boolean {
+  try {
+    verify();
+    return false;
+  } catch {
+    return true;
+  }
+}
