@@ -2,6 +2,11 @@ import * as v from 'valibot';
 import { SpiffeId } from '../identity/spiffe-id.ts';
 import { trustDomainValue } from '../identity/trust-domain-value.ts';
 import { absolutePath, durationSeconds, hostPort, logSection } from '../runtime/config.ts';
+import {
+  awsIidSchema,
+  azureMsiSchema,
+  gcpIitSchema,
+} from './plugins/node-attestor/cloud-config.ts';
 import { k8sPsatSchema } from './plugins/node-attestor/k8s-psat-config.ts';
 import { oidcSchema } from './plugins/node-attestor/oidc-config.ts';
 import { upstreamAuthoritySchema } from './plugins/upstream-authority/upstream-config.ts';
@@ -73,7 +78,11 @@ const x509pop = v.pipe(
     ca_bundle_files: v.optional(v.pipe(v.array(absolutePath), v.minLength(1), v.maxLength(32))),
     /** In their place: the node shows an X509-SVID of this trust domain whose path is below this one. */
     svid_prefix: v.optional(
-      v.pipe(v.string(), v.regex(/^(\/[A-Za-z0-9._-]+)+$/, 'a path such as /spire-exchange')),
+      v.pipe(
+        v.string(),
+        v.regex(/^(\/[A-Za-z0-9._-]+)+$/, 'a path such as /spire-exchange'),
+        v.check((path) => !/^\/(spire|writ)(\/|$)/.test(path), 'not below /spire or /writ'),
+      ),
     ),
     agent_path_template: v.optional(line(1024)),
   }),
@@ -196,6 +205,9 @@ export const serverConfigSchema = v.strictObject({
       x509pop: v.optional(x509pop),
       oidc: v.optional(oidcSchema),
       k8s_psat: v.optional(k8sPsatSchema),
+      aws_iid: v.optional(awsIidSchema),
+      gcp_iit: v.optional(gcpIitSchema),
+      azure_msi: v.optional(azureMsiSchema),
     }),
     { join_token: {} },
   ),

@@ -41,6 +41,7 @@ import { watchEntriesService } from './api/watch-entries.ts';
 import { Agents } from './attestation/agents.ts';
 import { NodeAttestation } from './attestation/attest-agent.ts';
 import { JoinTokens } from './attestation/join-tokens.ts';
+import { isSvidRevoked } from './attestation/revoked-svid.ts';
 import { SpentTokens } from './attestation/spent-tokens.ts';
 import { AuditLog } from './audit/audit-log.ts';
 import { RefusalCounter } from './audit/refusal-counter.ts';
@@ -167,12 +168,11 @@ export async function runServer(config: ServerConfig, options: RunServerOptions)
 type Core = Awaited<ReturnType<typeof openCore>>;
 type Registry = Awaited<ReturnType<typeof openRegistry>>;
 
+type Ports = Pick<ServerFacts, 'address' | 'crl'>;
+
 /** Builds every part on the open store, then opens its doors; resolves with the ports' addresses. */
-async function serve(
-  context: Context,
-  adminSocket: AdminSocket,
-): Promise<{ readonly address: string; readonly crl: string | undefined }> {
-  const { config, store, clock, log, metrics, closers } = context;
+async function serve(context: Context, adminSocket: AdminSocket): Promise<Ports> {
+  const { config, store, clock, log, metrics, closers, configuredLevel } = context;
   const core = await openCore(context);
   const registry = await openRegistry(context, core);
   const { audit, authority, refusals, revocations } = core;
@@ -202,7 +202,6 @@ async function serve(
   );
   const lock = await RestoredLock.open({ store, audit });
   if (lock.isLocked) log.warn('this server was restored: it serves nobody until it is unlocked');
-  const configuredLevel = context.configuredLevel;
   const unlimited = await openServices(context, core, registry, (id) => gateways.disconnect(id));
   const services = {
     ...limitedServices(unlimited, config.rate_limits, clock),
@@ -367,6 +366,7 @@ async function openServices(
     ...{ ...shared, authority, refusals, ttlSeconds: ttl.agent_svid },
     attestors: nodeAttestors(config.node_attestors, {
       ...{ trustDomain, clock, joinTokens, spentTokens, bundle },
+      isRevoked: (serial) => isSvidRevoked(store, serial),
     }),
   });
   const rules = { ttlPolicy: new TtlPolicy(config.ttl_policy), refusals };

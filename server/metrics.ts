@@ -22,7 +22,7 @@ export function serverMetrics(registry: MetricsRegistry) {
     ),
     connectionsRefused: registry.counter(
       'writ_server_connections_refused_total',
-      'Connections that ended before any call, by listener: tls, admin, health.',
+      'Connections that ended before any call, by listener: tls, admin, health, crl.',
       ['listener'],
     ),
     entries: registry.gauge('writ_server_entries', 'Registration entries.'),

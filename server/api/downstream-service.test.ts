@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import type { KeyObject } from 'node:crypto';
-import { createPublicKey } from 'node:crypto';
+import { createPublicKey, generateKeyPairSync } from 'node:crypto';
 import { SpiffeId } from '../../identity/spiffe-id.ts';
 import { verifySvid } from '../../identity/verify.ts';
 import { parseCertificate } from '../../identity/x509/certificate.ts';
@@ -113,6 +113,18 @@ describe('downstreamService', () => {
       { ...jwtAuthority, keyId: own?.keyId },
       { ...jwtAuthority, keyId: '' },
       { ...jwtAuthority, publicKey: Buffer.from('garbage') },
+      {
+        ...jwtAuthority,
+        keyId: 'weak',
+        publicKey: spkiOf(generateKeyPairSync('rsa', { modulusLength: 1024 }).publicKey),
+      },
+      {
+        ...jwtAuthority,
+        keyId: 'no JWK',
+        publicKey: spkiOf(
+          generateKeyPairSync('dsa', { modulusLength: 1024, divisorLength: 160 }).publicKey,
+        ),
+      },
     ])
       await assert.rejects(publish(wrong), INVALID);
     await assert.rejects(nested.client(Bundle).publishJWTAuthority({}, CALL), INVALID);

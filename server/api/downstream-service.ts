@@ -1,7 +1,10 @@
+import type { JwtAuthority } from '../../identity/bundle.ts';
 import type { TrustDomain } from '../../identity/spiffe-id.ts';
 import { parseCsr } from '../../identity/x509/csr.ts';
+import { keyTypeName } from '../../identity/x509/key.ts';
 import type { Bundle as BundleRpc } from '../../proto/gen/spire/api/server/bundle/v1/bundle_pb.ts';
 import type { SVID as SvidRpc } from '../../proto/gen/spire/api/server/svid/v1/svid_pb.ts';
+import type { JWTKey } from '../../proto/gen/spire/api/types/bundle_pb.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import { Fault } from '../../runtime/fault.ts';
 import type { Implementation } from '../../runtime/grpc-server.ts';
@@ -9,6 +12,8 @@ import type { Authority } from '../authority/authority.ts';
 import type { Datastore } from '../plugins/datastore/datastore.ts';
 import { jwtFromMessages, jwtKeyMessage } from '../registry/bundle-message.ts';
 import { actorOf, type Caller, type DownstreamCaller } from './callers.ts';
+
+const JWT_KEYS = /^(ec-p256|ec-p384|rsa-2048|rsa-4096)$/;
 
 export interface DownstreamServiceOptions {
   readonly store: Datastore;
@@ -46,10 +51,7 @@ export function downstreamService(options: DownstreamServiceOptions): Downstream
     },
     bundles: {
       async publishJWTAuthority({ jwtAuthority }, { caller }) {
-        if (jwtAuthority === undefined)
-          throw new Fault('INVALID_ARGUMENT', 'missing JWT authority');
-        const [key] = jwtFromMessages([jwtAuthority]);
-        if (key === undefined) throw new Error('a key was lost');
+        const key = publishable(jwtAuthority);
         const actor = actorOf(downstreamOf(caller));
         const { jwtAuthorities } = await store.transaction((tx) =>
           authority.publishJwtKey(tx, key, actor),
@@ -67,6 +69,15 @@ function keyOfCsr(csr: Uint8Array, trustDomain: TrustDomain): Uint8Array {
   if (uriSans.some((uri) => uri !== `spiffe://${trustDomain}`))
     throw new Fault('INVALID_ARGUMENT', `CSR refused: its URI name is not spiffe://${trustDomain}`);
   return spki;
+}
+
+/** A key of a type that a server signs tokens with; one that nobody can read would spoil the bundle. */
+function publishable(message: JWTKey | undefined): JwtAuthority {
+  const [key] = jwtFromMessages(message === undefined ? [] : [message]);
+  if (key === undefined) throw new Fault('INVALID_ARGUMENT', 'missing JWT authority');
+  if (!JWT_KEYS.test(keyTypeName(key.publicKey)))
+    throw new Fault('INVALID_ARGUMENT', 'the JWT authority is of a key type that is not allowed');
+  return key;
 }
 
 /** As long as it wishes, and no longer than the entry; the authority's own end is for the signer. */

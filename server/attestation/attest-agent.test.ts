@@ -113,6 +113,14 @@ describe('NodeAttestation', () => {
     });
   }
 
+  it('takes evidence that others can read once, until an operator evicts the agent', async () => {
+    const attestation = attestationBy(async () => ({ ...NODE, firstUseOnly: true }));
+    await talk(attestation, await hello());
+    await assert.rejects(talk(attestation, await hello()), { code: 'ATTESTATION_DENIED' });
+    await world.agents.evict(ID.toString(), { kind: 'operator' });
+    assert.deepEqual(await talk(attestation, await hello()), ['result']);
+  });
+
   it('refuses a banned node, tells it so, and audits the attempt', async () => {
     const attestation = attestationBy(async () => NODE);
     await talk(attestation, await hello());

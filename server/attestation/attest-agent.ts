@@ -138,8 +138,12 @@ export class NodeAttestation {
     if (id.trustDomain !== trustDomain || !id.path.startsWith(`/spire/agent/${type}/`))
       throw new Error(`attestor ${type} named the agent ${id}`);
     const signed = await store.transaction(async (tx) => {
-      if ((await findAgent(tx, id))?.isBanned === true)
-        throw permissionDenied('agent is banned', Reason.AGENT_BANNED);
+      const known = await findAgent(tx, id);
+      if (known?.isBanned === true) throw permissionDenied('agent is banned', Reason.AGENT_BANNED);
+      if (known !== undefined && node.firstUseOnly === true)
+        throw new Fault('ATTESTATION_DENIED', 'attestation data has already been used', {
+          cause: `${id} is attested already; evict it to let it attest anew`,
+        });
       await this.#refuseBarred(tx, id.toString());
       const svid = await authority.signX509(tx, {
         kind: 'agent',

@@ -1,6 +1,7 @@
-import { createHash } from 'node:crypto';
+import { hash as digestOf } from 'node:crypto';
+import { setImmediate as breathe } from 'node:timers/promises';
 import { create, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
-import { timestampDate, timestampFromDate } from '@bufbuild/protobuf/wkt';
+import { timestampDate, timestampFromDate, timestampMs } from '@bufbuild/protobuf/wkt';
 import {
   type Event,
   EventSchema,
@@ -10,8 +11,9 @@ import {
 } from '../../proto/gen/writ/audit/v1/audit_pb.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import { Fault } from '../../runtime/fault.ts';
+import { requestId } from '../../runtime/request-id.ts';
 import { Watched, type WatchedSource } from '../../runtime/watched.ts';
-import type { Datastore, Reader, Transaction } from '../plugins/datastore/datastore.ts';
+import type { Datastore, Reader, SqlValue, Transaction } from '../plugins/datastore/datastore.ts';
 import { blob, integer } from '../plugins/datastore/row.ts';
 
 /** An event as its author gives it: position, time and writer are the log's to set. */
@@ -27,6 +29,15 @@ const SERVER = 'server';
 const MAXIMUM_BODY_BYTES = 64 * 1024;
 const TYPE = /^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*){1,5}$/;
 const BEFORE_THE_FIRST = new Uint8Array(32);
+/** Events between two looks at what else there is to do: a few milliseconds. */
+const EVENTS_AT_ONCE = 100;
+const COLUMNS = [...['seq', 'at_ms', 'writer', 'writer_seq', 'type', 'body', 'leaf_hash', 'hash']];
+
+/** Where the log ends. */
+interface Tip {
+  readonly seq: bigint;
+  readonly hash: Uint8Array;
+}
 
 /**
  * The hash-chained log of all that was done or refused. An event is a row of the transaction of the
@@ -36,6 +47,9 @@ export class AuditLog {
   readonly #store: Datastore;
   readonly #clock: Clock;
   readonly #head = new Watched(0n);
+  /** What a transaction has appended itself; nobody else appends meanwhile. */
+  readonly #tips = new WeakMap<Transaction, Tip>();
+  readonly #ownSeqs = new WeakMap<Transaction, bigint>();
 
   constructor(store: Datastore, clock: Clock) {
     this.#store = store;
@@ -47,7 +61,7 @@ export class AuditLog {
     return this.#head;
   }
 
-  /** Takes the head over from the store; once, before anybody reads. */
+  /** Takes the head over from the store: before anybody reads, and when others may have appended. */
   async load(): Promise<void> {
     this.#advance((await tip(this.#store)).seq);
   }
@@ -55,14 +69,19 @@ export class AuditLog {
   /** Writes the server's own events. */
   async append(tx: Transaction, ...events: readonly EventInit[]): Promise<void> {
     const at = this.#clock.now();
-    let writerSeq = await lastWriterSeq(tx, SERVER);
+    let writerSeq = this.#ownSeqs.get(tx) ?? (await lastWriterSeq(tx, SERVER));
+    const request = requestId();
     const stamped = events.map((event) => ({
       ...event,
+      ...(request !== undefined && {
+        attributes: { ...event.attributes, request_id: request },
+      }),
       at: timestampFromDate(at),
       writer: SERVER,
       writerSeq: ++writerSeq,
     }));
     await this.#chain(tx, stamped);
+    this.#ownSeqs.set(tx, writerSeq);
   }
 
   /**
@@ -104,26 +123,20 @@ export class AuditLog {
   }
 
   async #chain(tx: Transaction, events: readonly EventInit[]): Promise<void> {
-    let { seq, hash } = await tip(tx);
+    let { seq, hash } = this.#tips.get(tx) ?? (await tip(tx));
+    const rows: SqlValue[][] = [];
     for (const init of events) {
+      if (rows.length % EVENTS_AT_ONCE === EVENTS_AT_ONCE - 1) await breathe();
       seq += 1n;
       const event = create(EventSchema, { ...init, seq });
       const body = encode(event);
       const leaf = sha256(0, body);
       hash = sha256(1, hash, leaf);
-      await tx.run(
-        `insert into audit_events (seq, at_ms, writer, writer_seq, type, body, leaf_hash, hash)
-         values (?, ?, ?, ?, ?, ?, ?, ?)`,
-        seq,
-        event.at === undefined ? 0 : timestampDate(event.at).getTime(),
-        event.writer,
-        event.writerSeq,
-        event.type,
-        body,
-        leaf,
-        hash,
-      );
+      const atMs = event.at === undefined ? 0 : timestampMs(event.at);
+      rows.push([seq, atMs, event.writer, event.writerSeq, event.type, body, leaf, hash]);
     }
+    this.#tips.set(tx, { seq, hash });
+    await tx.insertMany({ table: 'audit_events', columns: COLUMNS, rows });
     tx.afterCommit(() => this.#advance(seq));
   }
 
@@ -162,7 +175,7 @@ function gap(writer: string, last: bigint, next: bigint): EventInit {
   };
 }
 
-async function tip(reader: Reader): Promise<{ seq: bigint; hash: Uint8Array }> {
+async function tip(reader: Reader): Promise<Tip> {
   const row = await reader.get('select seq, hash from audit_events order by seq desc limit 1');
   if (row === undefined) return { seq: 0n, hash: BEFORE_THE_FIRST };
   return { seq: BigInt(integer(row, 'seq')), hash: blob(row, 'hash') };
@@ -177,7 +190,6 @@ async function lastWriterSeq(reader: Reader, writer: string): Promise<bigint> {
 }
 
 function sha256(prefix: number, ...parts: readonly Uint8Array[]): Uint8Array {
-  const hash = createHash('sha256').update(Uint8Array.of(prefix));
-  for (const part of parts) hash.update(part);
-  return new Uint8Array(hash.digest());
+  const hashed = Buffer.concat([Uint8Array.of(prefix), ...parts]);
+  return new Uint8Array(digestOf('sha256', hashed, 'buffer'));
 }

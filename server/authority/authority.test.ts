@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { bundlePin } from '../../identity/bundle.ts';
 import { verifyJwtSvid } from '../../identity/jwt-svid.ts';
+import { SpiffeId } from '../../identity/spiffe-id.ts';
 import { verifySvid } from '../../identity/verify.ts';
 import { parseCertificate } from '../../identity/x509/certificate.ts';
 import { generateKey, spkiOf } from '../../identity/x509/key.ts';
@@ -134,6 +135,19 @@ describe('Authority', () => {
     verifySvid([leaf.der, ...signed.chain], () => bundle, world.clock.now());
     const row = await world.store.get('select * from ledger where serial = ?', signed.serial);
     assert.deepEqual([row?.kind, row?.entry_id], ['x509', 'e']);
+  });
+
+  it('gives out and records nothing that breaks a rule of X509-SVIDs', async () => {
+    const authority = await open();
+    const id = SpiffeId.parse(`spiffe://${TD}`);
+    const spki = spkiOf(await generateKey('ec-p256'));
+    const signing = world.store.transaction((tx) =>
+      authority.signX509(tx, {
+        ...{ kind: 'x509', id, spki, notAfter: world.inSeconds(60), actor: OPERATOR },
+      }),
+    );
+    await assert.rejects(signing, { name: 'Error', message: /SPIFFE ID with a path/ });
+    assert.deepEqual(await world.store.all('select serial from ledger'), []);
   });
 
   it('puts into the bundle what others sign with, once, and counts the change', async () => {

@@ -7,8 +7,9 @@ import { type JwtSigner, jwtSigner } from '../../identity/jwt-svid.ts';
 import type { Signer } from '../../identity/signer.ts';
 import type { SpiffeId } from '../../identity/spiffe-id.ts';
 import { subordinateCa } from '../../identity/x509/ca.ts';
-import { parseCertificate } from '../../identity/x509/certificate.ts';
+import { type Certificate, parseCertificate } from '../../identity/x509/certificate.ts';
 import { type LeafSigner, remoteLeafSigner, type SignedLeaf } from '../../identity/x509/leaf.ts';
+import { lintCa, lintLeaf } from '../../identity/x509/lint.ts';
 import type { SubjectName } from '../../identity/x509/subject-name.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import { Fault } from '../../runtime/fault.ts';
@@ -89,7 +90,7 @@ export interface CaSigner {
 
 interface LeafAuthority {
   readonly row: AuthorityRow;
-  readonly certificate: Uint8Array;
+  readonly certificate: Certificate;
   readonly signer: Signer;
   readonly leaf: LeafSigner<SignedLeaf | Promise<SignedLeaf>>;
 }
@@ -127,18 +128,21 @@ export class Authority {
    */
   async signX509(tx: Transaction, request: X509Request): Promise<SignedX509> {
     const { kind, spki, id, dnsNames = [], ipAddresses = [] } = request;
-    const { row, leaf } = this.#leafAuthority();
+    const { row, leaf, certificate: issuer } = this.#leafAuthority();
     const now = this.#options.clock.now();
+    const notAfterAtMost = earlier(request.notAfter, row.notAfter);
     const signing = leaf.sign({
       spki,
       uri: id,
       dnsNames,
       ipAddresses,
       subject: request.subject,
-      notAfter: earlier(request.notAfter, row.notAfter),
+      notAfter: notAfterAtMost,
       now,
     });
     const signed = signing instanceof Promise ? await signing : signing;
+    const wanted = { issuer, spki, id, dnsNames, ipAddresses, notAfter: notAfterAtMost, now };
+    lintLeaf(signed.der, wanted);
     const { serial, notAfter } = signed;
     await this.#record(tx, request, row, { kind, serial, notAfter, issuedAt: now });
     return { chain: [signed.der, ...chainOf(row)], serial, notAfter };
@@ -188,8 +192,9 @@ export class Authority {
     const { certificate } = await subordinateCa(
       { trustDomain, now, notAfter: end, unit },
       request.spki,
-      { certificate: issuer, signer },
+      { certificate: issuer.raw, signer },
     );
+    lintCa(certificate, { issuer, spki: request.spki, trustDomain, notAfter: end, now });
     const { serial, notAfter } = parseCertificate(certificate);
     const told = { ...request, attributes: { ...request.attributes, use: 'downstream_ca' } };
     await this.#record(tx, told, row, { kind: 'x509', serial, notAfter, issuedAt: now });
@@ -223,7 +228,7 @@ export class Authority {
       const { certificate } = active.row;
       if (certificate === undefined) throw new Error('an X.509 authority without certificate');
       const leaf = remoteLeafSigner({ certificate, signer: active.signer });
-      this.#x509 = { ...active, certificate, leaf };
+      this.#x509 = { ...active, certificate: parseCertificate(certificate), leaf };
     }
     return this.#x509;
   }

@@ -17,7 +17,7 @@ export interface UpstreamLinkOptions {
 }
 
 /**
- * Takes over the upstream's roots as they change, and has it publish the keys that JWT-SVIDs are signed with
+ * Takes over what the upstream trusts as that changes, and has it publish the keys that JWT-SVIDs are signed with
  * here and below, until it is disposed.
  */
 export class UpstreamLink implements AsyncDisposable {
@@ -31,8 +31,8 @@ export class UpstreamLink implements AsyncDisposable {
     this.#options = options;
     const { signal } = this.#stop;
     this.#running = Promise.all([
-      this.#persist('roots of the upstream authority cannot be followed', () =>
-        this.#followRoots(signal),
+      this.#persist('the bundle of the upstream authority cannot be followed', () =>
+        this.#followBundle(signal),
       ),
       this.#persist('a JWT key could not be published upstream', () => this.#publish(signal)),
     ]);
@@ -60,10 +60,10 @@ export class UpstreamLink implements AsyncDisposable {
     }
   }
 
-  async #followRoots(signal: AbortSignal): Promise<void> {
+  async #followBundle(signal: AbortSignal): Promise<void> {
     const { upstream, authorities } = this.#options;
-    for await (const x509 of upstream.watchRoots?.(signal) ?? [])
-      await authorities.addUpstream({ x509, jwt: [] });
+    for await (const bundle of upstream.watchBundle?.(signal) ?? [])
+      await authorities.addUpstream(bundle);
   }
 
   async #publish(signal: AbortSignal): Promise<void> {
@@ -72,7 +72,7 @@ export class UpstreamLink implements AsyncDisposable {
     for await (const state of authorities.state.values(signal)) {
       for (const key of keysFromHere(state)) {
         if (this.#published.has(key.keyId)) continue;
-        const jwt = await upstream.publishJwtKey({ ...key, tainted: false });
+        const jwt = await upstream.publishJwtKey({ ...key, tainted: false }, signal);
         this.#published.add(key.keyId);
         await authorities.addUpstream({ x509: [], jwt });
       }

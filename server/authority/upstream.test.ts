@@ -44,8 +44,8 @@ class MemoryUpstream implements UpstreamAuthority {
     return { chain: [certificate], roots: this.roots.value };
   }
 
-  watchRoots(signal: AbortSignal) {
-    return this.roots.values(signal);
+  async *watchBundle(signal: AbortSignal) {
+    for await (const x509 of this.roots.values(signal)) yield { x509, jwt: [] };
   }
 
   async publishJwtKey(key: JwtAuthority) {

@@ -17,7 +17,12 @@ import { diskKeyManager } from './key-manager/disk.ts';
 import type { KeyManager } from './key-manager/key-manager.ts';
 import { memoryKeyManager } from './key-manager/memory.ts';
 import { agentPathTemplate } from './node-attestor/agent-path.ts';
+import { awsIidAttestor } from './node-attestor/aws-iid.ts';
+import { azureMsiAttestor } from './node-attestor/azure-msi.ts';
+import { readCertificateKeys } from './node-attestor/certificate-keys.ts';
+import { gcpIitAttestor } from './node-attestor/gcp-iit.ts';
 import { type JoinTokenStore, joinTokenAttestor } from './node-attestor/join-token.ts';
+import { IssuerKeys, jwksFromUrl } from './node-attestor/jwks.ts';
 import { k8sPsatAttestor } from './node-attestor/k8s-psat.ts';
 import type { NodeAttestor } from './node-attestor/node-attestor.ts';
 import { oidcAttestor, type SpentTokenStore } from './node-attestor/oidc.ts';
@@ -34,6 +39,8 @@ export interface NodeAttestorOptions {
   readonly spentTokens: SpentTokenStore;
   /** The trust domain's own. */
   readonly bundle: WatchedSource<Bundle>;
+  /** Whether a leaf of this server's was revoked before its end. */
+  isRevoked(serial: string): Promise<boolean>;
 }
 
 /** The node attestors that the configuration names, by type. */
@@ -52,23 +59,55 @@ export function nodeAttestors(
   }
   if (configured.k8s_psat !== undefined)
     attestors.push(k8sPsatAttestor({ trustDomain, clusters: configured.k8s_psat.clusters }));
+  attestors.push(...cloudAttestors(configured, options));
   return new Map(attestors.map((attestor) => [attestor.type, attestor]));
+}
+
+function cloudAttestors(
+  { aws_iid: aws, gcp_iit: gcp, azure_msi: azure }: ServerConfig['node_attestors'],
+  { trustDomain, clock, spentTokens: tokens }: NodeAttestorOptions,
+): NodeAttestor[] {
+  const shared = { trustDomain, clock, tokens };
+  const keysAt = (url: string, caFile: string | undefined) =>
+    new IssuerKeys({ source: jwksFromUrl(new URL(url), caFile), clock });
+  const attestors: NodeAttestor[] = [];
+  if (aws !== undefined) {
+    const field = 'node_attestors.aws_iid.certificate_files';
+    const keys = readCertificateKeys(field, aws.certificate_files);
+    attestors.push(awsIidAttestor({ trustDomain, accountIds: aws.account_ids, keys }));
+  }
+  if (gcp !== undefined) {
+    const { audience, project_ids: projectIds } = gcp;
+    const keys = keysAt(gcp.jwks_url, gcp.ca_file);
+    attestors.push(gcpIitAttestor({ ...shared, projectIds, audience, keys }));
+  }
+  if (azure !== undefined) {
+    const tenants = azure.tenants.map(({ id, audience, ...tenant }) => {
+      const byDefault = `https://login.microsoftonline.com/${id}/discovery/keys`;
+      const keys = keysAt(tenant.jwks_url ?? byDefault, tenant.ca_file);
+      return { id, audience, subscriptionIds: tenant.subscription_ids, keys };
+    });
+    attestors.push(azureMsiAttestor({ ...shared, tenants }));
+  }
+  return attestors;
 }
 
 function x509Pop(
   configured: NonNullable<ServerConfig['node_attestors']['x509pop']>,
-  { trustDomain, clock, bundle }: NodeAttestorOptions,
+  { trustDomain, clock, bundle, isRevoked }: NodeAttestorOptions,
 ): NodeAttestor {
-  const { ca_bundle_files: files, svid_prefix: svidPrefix } = configured;
+  const { ca_bundle_files: files = [], svid_prefix: prefix } = configured;
   const place = 'node_attestors.x509pop';
-  const byDefault = svidPrefix === undefined ? 'Fingerprint' : 'SVIDPathTrimmed';
+  const byDefault = prefix === undefined ? 'Fingerprint' : 'SVIDPathTrimmed';
   const template = configured.agent_path_template ?? `/{{ .PluginName }}/{{ .${byDefault} }}`;
-  const configuredRoots = files && readRoots(`${place}.ca_bundle_files`, files);
+  const facts = { plugin: 'x509pop', fields: X509POP_FIELDS };
   return x509PopAttestor({
-    ...{ trustDomain, clock, svidPrefix },
-    agentPath: agentPathTemplate(`${place}.agent_path_template`, template, X509POP_FIELDS),
-    roots: () =>
-      configuredRoots ?? bundle.value.x509Authorities.map(({ certificate }) => certificate),
+    ...{ trustDomain, clock },
+    agentPath: agentPathTemplate(`${place}.agent_path_template`, template, facts),
+    source:
+      prefix === undefined
+        ? readRoots(`${place}.ca_bundle_files`, files)
+        : { prefix, bundle: () => bundle.value, isRevoked },
   });
 }
 

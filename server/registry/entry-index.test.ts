@@ -111,7 +111,10 @@ describe('EntryIndex', () => {
       { path: '/direct', parent: '/spire/agent/x/b' },
     );
     const told = (entryIds: string[], spiffeIds: string[] = []) => {
-      const { ids, aliases } = index.concernedBy(entryIds, spiffeIds);
+      const { ids, aliases } = index.concernedBy([
+        ...entryIds.map((id) => ({ kind: 'entry', id }) as const),
+        ...spiffeIds.map((spiffeId) => ({ kind: 'identity', spiffeId }) as const),
+      ]);
       return [[...ids].map((id) => id.slice(`spiffe://${TD}`.length)).sort(), aliases];
     };
     assert.deepEqual(told(['e2']), [['/alias', '/by-alias'], [['x:rack:1']]]);

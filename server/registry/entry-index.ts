@@ -31,6 +31,12 @@ export interface Reached {
   readonly through: readonly string[];
 }
 
+/** What may concern agents, as far as it is the index's to tell. */
+export type Changed =
+  | { readonly kind: 'entry'; readonly id: string }
+  | { readonly kind: 'identity'; readonly spiffeId: string }
+  | { readonly kind: 'agent' | 'any' };
+
 interface Indexed {
   readonly entry: Entry;
   readonly spiffeId: string;
@@ -99,19 +105,19 @@ export class EntryIndex {
   }
 
   /** Whom a change of these may concern, as the index stands. */
-  concernedBy(entryIds: Iterable<string>, spiffeIds: Iterable<string>): Concerned {
+  concernedBy(changes: Iterable<Changed>): Concerned {
     const ids = new Set<string>();
     const aliases: (readonly string[])[] = [];
     const climb = ({ parentId, selectors }: Indexed) => {
       if (parentId === this.#serverId) aliases.push(selectors);
       else ids.add(parentId);
     };
-    for (const id of entryIds) {
-      const indexed = this.#byId.get(id);
+    for (const change of changes) {
+      const indexed = change.kind === 'entry' ? this.#byId.get(change.id) : undefined;
       if (indexed !== undefined) climb(indexed);
+      if (change.kind === 'identity')
+        for (const one of membersOf(this.#bySpiffeId, change.spiffeId)) climb(one);
     }
-    for (const spiffeId of spiffeIds)
-      for (const one of membersOf(this.#bySpiffeId, spiffeId)) climb(one);
     // A Set that grows while it is walked visits what is added, and each id once.
     for (const id of ids) for (const above of membersOf(this.#bySpiffeId, id)) climb(above);
     return { ids, aliases };

@@ -5,6 +5,7 @@ import { Fault } from '../../runtime/fault.ts';
 import { type Actor, SERVER_ACTOR } from '../access/actor.ts';
 import type { Revocations } from '../access/revocations.ts';
 import type { AuditLog, EventInit } from '../audit/audit-log.ts';
+import { releaseLeaves } from '../authority/crl-revoked.ts';
 import type { Datastore, SqlValue, Transaction } from '../plugins/datastore/datastore.ts';
 import { text } from '../plugins/datastore/row.ts';
 import type { Standing } from './entry-index.ts';
@@ -14,7 +15,7 @@ import {
   type IdentityStatus,
   identityFor,
 } from './identity-records.ts';
-import type { RegistryChange, RegistryChanges } from './registry-changes.ts';
+import type { IdentityChanged, RegistryChanges } from './registry-changes.ts';
 
 /** What a record is made from where its maker said nothing: `registration.defaults`. */
 export interface IdentityDefaults {
@@ -79,13 +80,14 @@ export class Identities {
     const known = await identityFor(tx, spiffeId);
     if (known !== undefined) return known;
     const record = this.draft(spiffeId, own);
-    await this.insertAll(tx, [record]);
+    await insertIdentities(tx, [record]);
     await this.#options.audit.append(tx, createdEvent(record, actor));
+    await this.#options.changes.record(tx, standingOf(record));
     return record;
   }
 
   /**
-   * The record that a new ID gets from the defaults; `insertAll` writes it.
+   * The record that a new ID gets from the defaults; `insertIdentities` writes it.
    * @throws Fault FAILED_PRECONDITION if there are no defaults
    */
   draft(spiffeId: SpiffeId, own?: IdentityDefaults): IdentityRecord {
@@ -104,13 +106,6 @@ export class Identities {
       ...{ spiffeId: spiffeId.toString(), ...rest, labels: {}, expiresAt },
       ...{ jwtAudiences: [], maxAgents: 0, status: 'active', createdAt: now },
     };
-  }
-
-  /** Writes records of IDs that have none; their events are the caller's to append. */
-  async insertAll(tx: Transaction, records: readonly IdentityRecord[]): Promise<void> {
-    if (records.length === 0) return;
-    await tx.insertMany({ table: 'identities', columns: COLUMNS, rows: records.map(valuesOf) });
-    await this.#options.changes.record(tx, ...records.map(changeOf));
   }
 
   /**
@@ -170,7 +165,7 @@ export class Identities {
           reason:
             reason === '' ? `this identity is ${status}` : `this identity is ${status}: ${reason}`,
         });
-      }
+      } else await releaseLeaves(tx, record.spiffeId);
       await audit.append(tx, {
         type: status === 'active' ? 'identity.activated' : `identity.${status}`,
         outcome: Outcome.SUCCESS,
@@ -209,7 +204,7 @@ export class Identities {
 
   async #write(tx: Transaction, record: IdentityRecord): Promise<void> {
     await tx.run(WRITE, ...valuesOf(record));
-    await this.#options.changes.record(tx, changeOf(record));
+    await this.#options.changes.record(tx, standingOf(record));
   }
 }
 
@@ -233,7 +228,16 @@ function valuesOf(record: IdentityRecord): SqlValue[] {
   ];
 }
 
-function changeOf({ spiffeId, status, expiresAt }: IdentityRecord): RegistryChange {
+/** Writes records of IDs that have none; their events and changes are the caller's to tell. */
+export async function insertIdentities(
+  tx: Transaction,
+  records: readonly IdentityRecord[],
+): Promise<void> {
+  await tx.insertMany({ table: 'identities', columns: COLUMNS, rows: records.map(valuesOf) });
+}
+
+/** What a record says about issuing. */
+export function standingOf({ spiffeId, status, expiresAt }: IdentityRecord): IdentityChanged {
   const standing: Standing = { isActive: status === 'active', expiresAtMs: expiresAt.getTime() };
   return { kind: 'identity', spiffeId, standing };
 }

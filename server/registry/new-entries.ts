@@ -12,9 +12,9 @@ import { type EntryChange, entryEvent } from './entry-change.ts';
 import { addFederation } from './entry-federation.ts';
 import { type CheckedEntry, checkEntry } from './entry-validation.ts';
 import { federatedTrustDomains } from './federated-bundle-rows.ts';
-import { createdEvent, type Identities } from './identities.ts';
+import { createdEvent, type Identities, insertIdentities, standingOf } from './identities.ts';
 import type { IdentityRecord } from './identity-records.ts';
-import type { RegistryChanges } from './registry-changes.ts';
+import type { EntryChanged, IdentityChanged, RegistryChanges } from './registry-changes.ts';
 import { ReservedNames } from './reserved-names.ts';
 
 /** An entry as it stands after `create`; not `isNew` if a similar one was there. */
@@ -35,6 +35,8 @@ export interface NewEntriesOptions {
 
 /** Items between two looks at what else there is to do: a few milliseconds. */
 const ITEMS_AT_ONCE = 100;
+/** Entries that wait to be written: garbage that dies young costs little, statements cost little too. */
+const WRITE_AT_ONCE = 250;
 const COLUMNS = [
   ...['id', 'spiffe_id', 'parent_id', 'selectors', 'body', 'expires_at_ms', 'created_at_ms'],
 ];
@@ -51,7 +53,7 @@ export class NewEntries {
   readonly #recorded: Set<string>;
   readonly #reserved: ReservedNames;
   readonly #rows: SqlValue[][] = [];
-  readonly #made: Entry[] = [];
+  readonly #made: EntryChanged[] = [];
   readonly #records: IdentityRecord[] = [];
   readonly #events: EventInit[] = [];
 
@@ -84,33 +86,26 @@ export class NewEntries {
   /** Makes what can be made, in order; what stands against an entry is in its place. */
   async create(): Promise<(CreatedEntry | Fault)[]> {
     const { bounds } = this.#options.change;
-    const results =
-      bounds === undefined
-        ? await eachInTurn(this.#asked, (one) => this.#createOne(valid(one)))
-        : await this.#createWithin();
-    await this.#flush();
-    return results;
-  }
-
-  /** Bounds read the store for each entry, so the ones before it must be there. */
-  async #createWithin(): Promise<(CreatedEntry | Fault)[]> {
+    // Bounds read the store for each entry, so the ones before it must be there.
+    const writeAtOnce = bounds === undefined ? WRITE_AT_ONCE : 1;
     const results: (CreatedEntry | Fault)[] = [];
     for (const one of this.#asked) {
+      if (this.#made.length >= writeAtOnce) await this.#flush();
       try {
-        await this.#flush();
-        await this.#options.change.bounds?.requireWithin(valid(one).entry);
+        if (bounds !== undefined) await bounds.requireWithin(valid(one).entry);
         results.push(this.#createOne(valid(one)));
       } catch (error) {
         results.push(faultOf(error));
       }
     }
+    await this.#flush();
     return results;
   }
 
   #createOne(checked: CheckedEntry): CreatedEntry {
     const { clock, change } = this.#options;
     const { entry } = checked;
-    const key = similarKey(checked);
+    const key = similarKey(...similarColumns(checked));
     const similar = this.#similar.get(key);
     if (similar !== undefined) {
       change.bounds?.requireOwn(similar);
@@ -119,41 +114,42 @@ export class NewEntries {
     if (this.#ids.has(entry.id))
       throw new Fault('ALREADY_EXISTS', 'an entry of that id is there already');
     this.#reserved.refuse(entry.dnsNames);
-    this.#record(checked);
+    const identity = this.#record(checked);
     if (entry.id === '') entry.id = randomUUID();
     entry.revisionNumber = 0n;
     entry.createdAt = BigInt(Math.floor(clock.now().getTime() / 1000));
     this.#similar.set(key, entry);
     this.#ids.add(entry.id);
     this.#rows.push(rowOf(checked));
-    this.#made.push(entry);
+    this.#made.push({ kind: 'entry', id: entry.id, entry, identity });
     this.#events.push(entryEvent('entry.created', entry, change.actor));
     return { entry, isNew: true };
   }
 
   /** The identity record, if there is none. */
-  #record({ spiffeId }: CheckedEntry): void {
+  #record({ spiffeId }: CheckedEntry): IdentityChanged | undefined {
     const { identities, change } = this.#options;
     const id = spiffeId.toString();
-    if (this.#recorded.has(id)) return;
+    if (this.#recorded.has(id)) return undefined;
     const record = identities.draft(spiffeId, change.bounds?.identityDefaults);
     this.#recorded.add(id);
     this.#records.push(record);
     this.#events.push(createdEvent(record, change.actor));
+    return standingOf(record);
   }
 
   async #flush(): Promise<void> {
     if (this.#made.length === 0) return;
-    const { tx, audit, changes, identities } = this.#options;
-    await identities.insertAll(tx, this.#records.splice(0));
+    const { tx, audit, changes } = this.#options;
+    await insertIdentities(tx, this.#records.splice(0));
     await tx.insertMany({ table: 'entries', columns: COLUMNS, rows: this.#rows.splice(0) });
     await audit.append(tx, ...this.#events.splice(0));
     const made = this.#made.splice(0);
-    await addFederation(tx, made);
-    await changes.record(
+    await addFederation(
       tx,
-      ...made.map((entry) => ({ kind: 'entry', id: entry.id, entry }) as const),
+      made.flatMap(({ entry }) => entry ?? []),
     );
+    await changes.record(tx, ...made);
   }
 }
 
@@ -168,7 +164,12 @@ interface Known {
 }
 
 async function known(tx: Transaction, checked: readonly CheckedEntry[]): Promise<Known> {
-  const keys = new Map(checked.map((one) => [similarKey(one), similarColumns(one)]));
+  const keys = new Map(
+    checked.map((one) => {
+      const columns = similarColumns(one);
+      return [similarKey(...columns), columns];
+    }),
+  );
   const similar = await tx.findMany({
     table: 'entries',
     columns: ['spiffe_id', 'parent_id', 'selectors', 'body'],
@@ -187,7 +188,7 @@ async function known(tx: Transaction, checked: readonly CheckedEntry[]): Promise
   return {
     similar: new Map(
       similar.map((row) => [
-        JSON.stringify([text(row, 'spiffe_id'), text(row, 'parent_id'), text(row, 'selectors')]),
+        similarKey(text(row, 'spiffe_id'), text(row, 'parent_id'), text(row, 'selectors')),
         fromBinary(EntrySchema, blob(row, 'body')),
       ]),
     ),
@@ -200,12 +201,14 @@ async function known(tx: Transaction, checked: readonly CheckedEntry[]): Promise
   };
 }
 
-function similarColumns({ spiffeId, parentId, selectors }: CheckedEntry): string[] {
+function similarColumns(checked: CheckedEntry): [string, string, string] {
+  const { spiffeId, parentId, selectors } = checked;
   return [spiffeId.toString(), parentId.toString(), selectors];
 }
 
-function similarKey(checked: CheckedEntry): string {
-  return JSON.stringify(similarColumns(checked));
+/** No SPIFFE ID has a space in it. */
+function similarKey(spiffeId: string, parentId: string, selectors: string): string {
+  return `${spiffeId} ${parentId} ${selectors}`;
 }
 
 function rowOf(checked: CheckedEntry): SqlValue[] {

@@ -10,23 +10,36 @@ import { Watched, type WatchedSource } from '../../runtime/watched.ts';
 import type { Datastore, Reader, Row, Transaction } from '../plugins/datastore/datastore.ts';
 import { blob, integer, text } from '../plugins/datastore/row.ts';
 import { AgentWakes } from './agent-wakes.ts';
-import type { EntryIndex, Standing } from './entry-index.ts';
+import type { Concerned, EntryIndex, Standing } from './entry-index.ts';
 import { loadEntries, loadStandings } from './load-index.ts';
 
 /** One change that may concern agents. */
 export type RegistryChange =
-  | {
-      readonly kind: 'entry';
-      readonly id: string /** Undefined: deleted. */;
-      readonly entry: Entry | undefined;
-    }
-  | { readonly kind: 'identity'; readonly spiffeId: string; readonly standing?: Standing }
+  | EntryChanged
+  | IdentityChanged
   | { readonly kind: 'agent'; readonly id: string }
   /** Whatever else; each agent looks for itself. */
   | { readonly kind: 'any' };
 
+export interface EntryChanged {
+  readonly kind: 'entry';
+  readonly id: string;
+  /** Undefined: deleted. */
+  readonly entry: Entry | undefined;
+  /** The record that was made along with the entry. */
+  readonly identity?: IdentityChanged | undefined;
+}
+
+export interface IdentityChanged {
+  readonly kind: 'identity';
+  readonly spiffeId: string;
+  /** Undefined: as it was. */
+  readonly standing?: Standing;
+}
+
 const KEEP_MS = 24 * 60 * 60 * 1000;
 const READ_AT_ONCE = 500;
+const NOBODY: Concerned = { ids: new Set(), aliases: [] };
 const EVENT_COLUMNS = ['seq', 'entry_id', 'spiffe_id', 'at_ms'];
 
 export interface RegistryChangesOptions {
@@ -99,21 +112,25 @@ export class RegistryChanges {
 
   /** Drops what no other server can still have to follow, but never the newest, which keeps the count. */
   async prune(tx: Transaction): Promise<void> {
-    await tx.run(
-      'delete from entry_events where at_ms < ? and seq < (select max(seq) from entry_events)',
+    // Time never runs back here, so the rows before the first that is young enough are old.
+    const row = await tx.get(
+      'select seq from entry_events where at_ms >= ? order by seq limit 1',
       this.#options.clock.now().getTime() - KEEP_MS,
     );
+    const first = row === undefined ? await newestSeq(tx) : seqOf(row);
+    await tx.run('delete from entry_events where seq < ?', first);
   }
 
   #commit(numbered: readonly { readonly change: RegistryChange; readonly seq: bigint }[]): void {
     const isNext = numbered[0]?.seq === this.#head.value + 1n;
     const last = numbered.at(-1)?.seq ?? 0n;
     const head = isNext ? last : this.#head.value;
-    if (!isNext) for (const { change, seq } of numbered) this.#ahead.set(keyOf(change), seq);
-    this.#apply(
-      numbered.map(({ change }) => change),
-      head,
-    );
+    if (!isNext) {
+      for (const { change, seq } of numbered)
+        for (const part of partsOf(change)) this.#ahead.set(keyOf(part), seq);
+    }
+    const changes = numbered.flatMap(({ change }) => partsOf(change));
+    this.#apply(changes, head);
   }
 
   #follow(rows: readonly Row[]): void {
@@ -130,11 +147,7 @@ export class RegistryChanges {
   /** Whom a change concerns is asked before and after, for it may take what they had. */
   #apply(changes: readonly RegistryChange[], head: bigint): void {
     const { index } = this.#options;
-    const concerned = () =>
-      index.concernedBy(
-        changes.flatMap((change) => (change.kind === 'entry' ? change.id : [])),
-        changes.flatMap((change) => (change.kind === 'identity' ? change.spiffeId : [])),
-      );
+    const concerned = () => (this.wakes.size === 0 ? NOBODY : index.concernedBy(changes));
     const before = concerned();
     for (const change of changes) {
       if (change.kind === 'entry' && change.entry !== undefined) index.put(change.entry);
@@ -185,24 +198,34 @@ function entryIdOf(change: RegistryChange): string {
 
 function spiffeIdOf(change: RegistryChange): string {
   if (change.kind === 'identity') return change.spiffeId;
+  if (change.kind === 'entry') return change.identity?.spiffeId ?? '';
   return change.kind === 'agent' ? change.id : '';
 }
 
-function keyOf(change: RegistryChange): string {
-  return `${entryIdOf(change)} ${spiffeIdOf(change)}`;
+/** A change of an entry apart from that of its identity, which comes first: an entry needs it. */
+function partsOf(change: RegistryChange): RegistryChange[] {
+  if (change.kind !== 'entry' || change.identity === undefined) return [change];
+  return [change.identity, { kind: 'entry', id: change.id, entry: change.entry }];
+}
+
+function keyOf(part: RegistryChange): string {
+  return `${entryIdOf(part)} ${spiffeIdOf(part)}`;
 }
 
 /** What a row of the log says of the store as it stands: it may be ahead of the row, never behind it. */
 function changesOf(row: Row): RegistryChange[] {
   const id = text(row, 'entry_id');
   const spiffeId = text(row, 'spiffe_id');
+  if (id === '' && spiffeId === '') return [{ kind: 'any' }];
+  const changes: RegistryChange[] = [];
+  if (row.status !== null) {
+    const isActive = text(row, 'status') === 'active';
+    const standing = { isActive, expiresAtMs: integer(row, 'expires_at_ms') };
+    changes.push({ kind: 'identity', spiffeId, standing });
+  } else if (id === '') changes.push({ kind: 'agent', id: spiffeId });
   if (id !== '') {
     const entry = row.body === null ? undefined : fromBinary(EntrySchema, blob(row, 'body'));
-    return [{ kind: 'entry', id, entry }];
+    changes.push({ kind: 'entry', id, entry });
   }
-  if (spiffeId === '') return [{ kind: 'any' }];
-  if (row.status === null) return [{ kind: 'agent', id: spiffeId }];
-  const isActive = text(row, 'status') === 'active';
-  const standing = { isActive, expiresAtMs: integer(row, 'expires_at_ms') };
-  return [{ kind: 'identity', spiffeId, standing }];
+  return changes;
 }

@@ -61,10 +61,12 @@ describe('MIGRATIONS', () => {
       {
         ...{ serial: '0a', kind: 'x509', spiffe_id: 'spiffe://example.org/a', entry_id: 'e' },
         ...{ agent_id: 'g', issued_at_ms: 1, not_after_ms: 2, authority_id: '' },
+        ...{ revoked_at_ms: null, revocation_reason: null },
       },
       {
         ...{ serial: '0b', kind: 'server', spiffe_id: 's', entry_id: null },
         ...{ agent_id: null, issued_at_ms: 3, not_after_ms: 4, authority_id: '' },
+        ...{ revoked_at_ms: null, revocation_reason: null },
       },
     ]);
     assert.deepEqual(await store.all('select id, purpose, login from sessions'), [

@@ -198,8 +198,7 @@ create table registrars (
   body blob not null,              -- writ.admin.v1.Registrar
   created_at_ms integer not null
 );
-alter table entry_events add column spiffe_id text not null default ''; -- identity or agent; both empty: anybody
-create index entry_events_by_time on entry_events (at_ms);
+alter table entry_events add column spiffe_id text not null default ''; -- identity or agent; both empty: anybody may be concerned
 drop index ledger_by_spiffe_id;
 create index ledger_by_holder on ledger (spiffe_id, not_after_ms);
 create table federated_bundles (

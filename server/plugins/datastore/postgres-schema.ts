@@ -39,7 +39,7 @@ export function newerSchema(version: number, newest: number): Fault {
 
 async function schemaVersion(client: pg.ClientBase): Promise<number> {
   const { rows } = await client.query(`select to_regclass('schema_version') is not null as found`);
-  if (rows[0]?.found !== 't') {
+  if (rows[0]?.found !== 1) {
     await client.query('create table schema_version (version bigint not null)');
     await client.query('insert into schema_version values (0)');
   }

@@ -4,7 +4,9 @@
  */
 import { constants, createHash, randomBytes, verify } from 'node:crypto';
 import * as v from 'valibot';
-import { SpiffeId, type TrustDomain } from '../../../identity/spiffe-id.ts';
+import type { Bundle } from '../../../identity/bundle.ts';
+import type { TrustDomain } from '../../../identity/spiffe-id.ts';
+import { svidRefusal, verifySvid } from '../../../identity/verify.ts';
 import {
   type Certificate,
   parseCertificate,
@@ -32,10 +34,18 @@ export interface X509PopOptions {
   readonly trustDomain: TrustDomain;
   readonly clock: Clock;
   readonly agentPath: AgentPathTemplate;
-  /** The authorities that nodes' certificates come from, as they are now. */
-  roots(): readonly Certificate[];
-  /** Mode `spiffe`: the certificate is an SVID of the trust domain below this path, e.g. `/spire-exchange`. */
-  readonly svidPrefix?: string | undefined;
+  /** The authorities that nodes' certificates come from. */
+  readonly source: readonly Certificate[] | SvidSource;
+}
+
+/** Mode `spiffe`: nodes show an X509-SVID of the trust domain. */
+export interface SvidSource {
+  /** Its path is below this one, e.g. `/spire-exchange`. */
+  readonly prefix: string;
+  /** The trust domain's, as it is now. */
+  bundle(): Bundle;
+  /** Whether an SVID of this server's was revoked before its end. */
+  isRevoked(serial: string): Promise<boolean>;
 }
 
 const base64 = v.pipe(v.string(), v.base64(), v.maxLength(64 * 1024));
@@ -51,16 +61,20 @@ const responseSchema = v.object({
 type Response = v.InferOutput<typeof responseSchema>;
 
 export function x509PopAttestor(options: X509PopOptions): NodeAttestor {
-  const { trustDomain, clock, agentPath, roots, svidPrefix } = options;
+  const { trustDomain, clock, agentPath, source } = options;
 
   async function attest(evidence: Uint8Array, exchange: AttestExchange): Promise<AttestedNode> {
     const { certificates } = parseJson(payloadSchema, evidence, 'attestation payload');
     const [leaf, ...intermediates] = certificates.map((text) => parse(text));
     if (leaf === undefined) throw new Error('a list that is not empty is');
-    if (leaf.keyUsage !== undefined && !leaf.keyUsage.has('digitalSignature'))
+    // As SPIRE: a certificate that says nothing of its uses is refused too.
+    if (leaf.keyUsage?.has('digitalSignature') !== true)
       throw denied('the certificate is not for signing');
-    const path = findPath(leaf, { intermediates, roots: roots(), now: clock.now() });
-    const trimmed = svidPrefix === undefined ? '' : exchangedPath(leaf, trustDomain, svidPrefix);
+    const now = clock.now();
+    const roots = 'prefix' in source ? rootsOf(source.bundle()) : source;
+    const path = findPath(leaf, { intermediates, roots, now });
+    const trimmed =
+      'prefix' in source ? await exchangedPath([leaf, ...intermediates], source, now) : '';
     await provePossession(leaf, exchange);
 
     const facts = {
@@ -68,7 +82,7 @@ export function x509PopAttestor(options: X509PopOptions): NodeAttestor {
       TrustDomain: trustDomain,
       Fingerprint: sha1(leaf.raw),
       SerialNumberHex: leaf.serial,
-      'Subject.CommonName': commonNameOf(leaf.subject) ?? '',
+      'Subject.CommonName': oneSegment(commonNameOf(leaf.subject)),
       SVIDPathTrimmed: trimmed,
     };
     return {
@@ -124,21 +138,39 @@ function unsigned(base64Text: string): Buffer {
 }
 
 /** The SVID's path below the prefix, without a leading slash. */
-function exchangedPath(leaf: Certificate, trustDomain: TrustDomain, prefix: string): string {
-  const [uri, ...more] = leaf.uriSans;
-  if (uri === undefined || more.length > 0) throw denied('the certificate is no X509-SVID');
-  const id = parseId(uri);
-  if (id.trustDomain !== trustDomain || !id.path.startsWith(`${prefix}/`))
-    throw denied(`the SVID is not below spiffe://${trustDomain}${prefix}`);
+async function exchangedPath(
+  chain: readonly Certificate[],
+  { prefix, bundle, isRevoked }: SvidSource,
+  now: Date,
+): Promise<string> {
+  const own = bundle();
+  const { id, serial } = verified(chain, own, now);
+  if (!id.path.startsWith(`${prefix}/`))
+    throw denied(`the SVID is not below spiffe://${own.trustDomain}${prefix}`);
+  if (await isRevoked(serial)) throw denied('the SVID is revoked');
   return id.path.slice(prefix.length + 1);
 }
 
-function parseId(uri: string): SpiffeId {
+function verified(chain: readonly Certificate[], own: Bundle, now: Date) {
   try {
-    return SpiffeId.parse(uri);
-  } catch {
-    throw denied('the certificate has no valid SPIFFE ID');
+    const bundles = (name: TrustDomain) => (name === own.trustDomain ? own : undefined);
+    return verifySvid(
+      chain.map(({ raw }) => raw),
+      bundles,
+      now,
+    );
+  } catch (error) {
+    throw denied(svidRefusal(error) ?? 'the certificate is no X509-SVID');
   }
+}
+
+/** A name with a slash would reach into the paths of other nodes; without a name there is no path. */
+function oneSegment(name = ''): string {
+  return name.includes('/') ? '' : name;
+}
+
+function rootsOf({ x509Authorities }: Bundle): Certificate[] {
+  return x509Authorities.map(({ certificate }) => certificate);
 }
 
 function selectorsOf(

@@ -8,6 +8,13 @@ export interface MintedAuthority {
   readonly roots: readonly Uint8Array[];
 }
 
+/** What the upstream trusts. */
+export interface UpstreamBundle {
+  /** DER. */
+  readonly x509: readonly Uint8Array[];
+  readonly jwt: readonly JwtAuthority[];
+}
+
 /** Signs our X.509 authority, so that it need not be a root of its own. Kind: UpstreamAuthority. */
 export interface UpstreamAuthority {
   /** Name in configuration, in snake_case. */
@@ -24,12 +31,16 @@ export interface UpstreamAuthority {
     signal: AbortSignal,
   ): Promise<MintedAuthority>;
 
-  /** The upstream's roots now, then each time they change, until `signal` aborts. */
-  watchRoots?(signal: AbortSignal): AsyncIterable<readonly Uint8Array[]>;
+  /** What the upstream trusts now, then each time that changes, until `signal` aborts. */
+  watchBundle?(signal: AbortSignal): AsyncIterable<UpstreamBundle>;
 
   /**
    * Has the upstream publish a key that our JWT-SVIDs are signed with.
    * @returns all JWT keys of the upstream's bundle
+   * @throws Fault UNAVAILABLE, FAILED_PRECONDITION
    */
-  publishJwtKey?(key: JwtAuthority): Promise<readonly JwtAuthority[]>;
+  publishJwtKey?(key: JwtAuthority, signal: AbortSignal): Promise<readonly JwtAuthority[]>;
+
+  /** Ends what it holds open. */
+  [Symbol.asyncDispose]?(): Promise<void>;
 }
