@@ -2,6 +2,12 @@ import * as v from 'valibot';
 import { trustDomainValue } from '../identity/trust-domain-value.ts';
 import { absolutePath, hostPort, logSection } from '../runtime/config.ts';
 
+/** Of a cloud's metadata service; it is asked over http, on the machine itself. */
+const metadataUrl = (byDefault: string) =>
+  v.optional(v.pipe(v.string(), v.regex(/^http:\/\/[^/?#@]+$/, 'http://host')), byDefault);
+const LINK_LOCAL = 'http://169.254.169.254';
+const text = v.pipe(v.string(), v.minLength(1), v.maxLength(256));
+
 /** How the node proves itself where it has no join token; one of them. */
 const nodeAttestor = v.pipe(
   v.strictObject({
@@ -12,6 +18,31 @@ const nodeAttestor = v.pipe(
         /** PEM, readable for the agent's user alone. */
         private_key_file: absolutePath,
       }),
+    ),
+    k8s_psat: v.optional(
+      v.strictObject({
+        /** As the server's configuration names it. */
+        cluster: text,
+        token_file: v.optional(absolutePath, '/var/run/secrets/tokens/spire-agent'),
+      }),
+    ),
+    oidc: v.optional(
+      v.strictObject({
+        /** The issuer's name in the server's configuration. */
+        provider: text,
+        token_file: absolutePath,
+      }),
+    ),
+    aws_iid: v.optional(v.strictObject({ metadata_url: metadataUrl(LINK_LOCAL) })),
+    gcp_iit: v.optional(
+      v.strictObject({
+        metadata_url: metadataUrl('http://metadata.google.internal'),
+        service_account: v.optional(text, 'default'),
+        audience: v.optional(text, 'spire-gcp-node-attestor'),
+      }),
+    ),
+    azure_msi: v.optional(
+      v.strictObject({ metadata_url: metadataUrl(LINK_LOCAL), audience: text }),
     ),
   }),
   v.check((attestors) => Object.keys(attestors).length === 1, 'exactly one attestor'),

@@ -18,7 +18,7 @@ import { agentDenial, isBanned } from './attestation/agent-denial.ts';
 import { AgentState } from './attestation/agent-state.ts';
 import { keepRenewed } from './attestation/agent-svid.ts';
 import { attest } from './attestation/attest.ts';
-import { nodeProof } from './attestation/node-proof.ts';
+import { lastingAttestor, nodeProof } from './attestation/node-proof.ts';
 import { obtainSvid } from './attestation/obtain-svid.ts';
 import { type AgentConfig, agentConfigSchema } from './config.ts';
 import { type AgentMetrics, agentMetrics } from './metrics.ts';
@@ -83,7 +83,7 @@ export async function runAgent(config: AgentConfig, options: RunAgentOptions): P
     const { svid, bundle } = await obtainSvid({
       server: formatHostPort(config.server),
       trustDomain: config.trust_domain,
-      proof: () => nodeProof(config),
+      proof: (known) => nodeProof(config, known),
       ...context,
       signal,
     });
@@ -104,24 +104,18 @@ export async function runAgent(config: AgentConfig, options: RunAgentOptions): P
       if (denial === undefined) throw error;
       ready = 'not attested any more';
       await state.deleteSvid();
-      if (isBanned(error) || !(await canReattest(config))) throw stopped(denial, error);
+      if (isBanned(error) || lastingAttestor(config) === undefined) throw stopped(denial, error);
       log.warn({ denial }, 'the server refuses this agent: it attests anew');
       await clock.wait(backoff.next(), signal).catch(() => undefined);
     }
   }
 }
 
-async function canReattest(config: AgentConfig): Promise<boolean> {
-  if (config.node_attestor === undefined) return false;
-  const { attestor } = await nodeProof(config);
-  return attestor.canReattest;
-}
-
 /** How the agent's SVID is had anew where the node can be proved again; undefined where it cannot. */
-async function reattestation({ config, clock }: Context) {
-  if (!(await canReattest(config))) return undefined;
+function reattestation({ config, clock }: Context) {
+  const attestor = lastingAttestor(config);
+  if (attestor === undefined) return undefined;
   return async (known: Bundle, signal: AbortSignal): Promise<X509Svid> => {
-    const { attestor } = await nodeProof(config);
     const { svid } = await attest({
       server: formatHostPort(config.server),
       trustDomain: config.trust_domain,
@@ -141,7 +135,7 @@ async function serve(
 ): Promise<void> {
   const { config, state, metrics, clock, log } = context;
   const { trust_domain: trustDomain } = config;
-  const reattest = await reattestation(context);
+  const reattest = reattestation(context);
   const svid = new Watched(firstSvid);
   const bundle = new Watched(firstBundle);
   const address = formatHostPort(config.server);

@@ -53,6 +53,30 @@ describe('ServerLink', () => {
       assert.equal((await link.stream()).replaced.aborted, false);
     }));
 
+  it('makes an SVID while no call is under way, and goes on as before if that fails', () =>
+    setUp(async (link, server) => {
+      const { authority } = server;
+      const order: string[] = [];
+      const running = link.call(async () => {
+        await sleep(50);
+        order.push('running');
+      });
+      const failed = link.replaceBy(async () => {
+        order.push('made');
+        await sleep(50);
+        throw new Error('cannot be made');
+      });
+      const next = postStatus(link).then(() => order.push('next'));
+      await assert.rejects(failed, /cannot be made/);
+      await Promise.all([running, next]);
+      assert.deepEqual(order, ['running', 'made', 'next']);
+      assert.equal((await link.stream()).replaced.aborted, false);
+      const svid = await authority.issue(AGENT);
+      await link.replaceBy(async () => ({ svid, bundle: authority.bundle.value }));
+      await postStatus(link);
+      assert.equal(server.serials.at(-1), svid.serial);
+    }));
+
   it('goes on after a call that failed', () =>
     setUp(async (link, { authority }) => {
       const failing = link.call(async () => {

@@ -17,6 +17,12 @@ export function isServer(bundle: Bundle): (id: SpiffeId) => boolean {
   return (id) => String(id) === server;
 }
 
+/** What a connection is made with. */
+interface Identity {
+  readonly svid: X509Svid;
+  readonly bundle: Bundle;
+}
+
 export interface ServerLinkOptions {
   /** `host:port` */
   readonly address: string;
@@ -59,10 +65,20 @@ export class ServerLink implements AsyncDisposable {
   }
 
   /** Lets running calls end, then connects with this SVID and this bundle. */
-  async replace(svid: X509Svid, bundle: Bundle): Promise<void> {
+  replace(svid: X509Svid, bundle: Bundle): Promise<void> {
+    return this.replaceBy(async () => ({ svid, bundle }));
+  }
+
+  /**
+   * Lets running calls end, then makes an SVID while there are none, and connects with that. Where that
+   * cannot be made, the connection stays as it was.
+   */
+  async replaceBy(make: () => Promise<Identity>): Promise<void> {
     while (this.#replacing !== undefined) await this.#replacing;
-    this.#replacing = this.#swap(svid, bundle);
-    await this.#replacing;
+    const swapped = this.#swap(make);
+    // Who waits for the connection has it either way.
+    this.#replacing = swapped.catch(() => undefined);
+    await swapped;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -70,19 +86,20 @@ export class ServerLink implements AsyncDisposable {
     await this.#channel[Symbol.asyncDispose]();
   }
 
-  async #swap(svid: X509Svid, bundle: Bundle): Promise<void> {
+  async #swap(make: () => Promise<Identity>): Promise<void> {
     try {
-      const next = this.#open(svid, bundle);
       this.#epoch.abort();
       if (this.#running > 0) {
         await new Promise<void>((resolve) => {
           this.#drained = resolve;
         });
       }
+      const { svid, bundle } = await make();
+      const next = this.#open(svid, bundle);
       await this.#channel[Symbol.asyncDispose]();
       this.#channel = next;
-      this.#epoch = new AbortController();
     } finally {
+      this.#epoch = new AbortController();
       this.#drained = undefined;
       this.#replacing = undefined;
     }

@@ -56,6 +56,7 @@ export function workloadService(options: WorkloadServiceOptions): Partial<Servic
     fetchX509Bundles: (_request, call) =>
       fullStates(cache, call, X509BundlesResponseSchema, (state, identities) => ({
         bundles: byDomain([state.bundle, ...federatedOf(state, identities)], bundleToX509Der),
+        crl: [...state.crls],
       })),
     fetchJWTBundles: (_request, call) =>
       fullStates(cache, call, JWTBundlesResponseSchema, (state, identities) => ({
@@ -130,6 +131,7 @@ function x509Response(
         hint: svid.hint,
       })),
       federatedBundles: byDomain(federatedOf(state, identities), bundleToX509Der),
+      crl: [...state.crls],
     };
   }
   if (identities.some(isPending)) return undefined;

@@ -66,6 +66,20 @@ export class AgentState {
     }
   }
 
+  /**
+   * The bundle of the last run, also where its SVID is not there any more.
+   * @throws Fault `STATE_UNUSABLE` if it is there and cannot be read
+   */
+  async loadBundle(trustDomain: TrustDomain): Promise<Bundle | undefined> {
+    const text = await readIfThere(this.#bundleFile);
+    try {
+      return text === undefined ? undefined : bundleFromJwks(trustDomain, text);
+    } catch (cause) {
+      const message = `${this.#bundleFile} cannot be used; remove it`;
+      throw new Fault('STATE_UNUSABLE', message, { cause });
+    }
+  }
+
   /** Durable when it resolves. */
   async saveSvid(svid: X509Svid): Promise<void> {
     await writeAtomic(this.#svidFile, Buffer.from(JSON.stringify(svidPem(svid))), 0o600);

@@ -31,7 +31,7 @@ export interface RenewOptions {
 /**
  * Renews the agent's SVID at half its life, over and over, and at once when its authority is tainted:
  * with that revoked, the server would not know this agent any more. Resolves when it has expired
- * without a new one, or `signal` aborts.
+ * without a new one where the node cannot be proved again, or `signal` aborts.
  * @throws `RpcError` of which `agentDenial` tells that the server will have no more of this agent
  */
 export async function keepRenewed(options: RenewOptions, signal: AbortSignal): Promise<void> {
@@ -42,7 +42,8 @@ export async function keepRenewed(options: RenewOptions, signal: AbortSignal): P
   while (!signal.aborted) {
     await untilDue(renewAt, answered, options, signal);
     const asked = bundle.value;
-    if (svid.value.notAfter <= clock.now()) return;
+    // Who is proved by something that lasts needs no SVID for that.
+    if (options.reattest === undefined && svid.value.notAfter <= clock.now()) return;
     try {
       await renew(options, signal);
       backoff.reset();
@@ -88,16 +89,23 @@ async function untilDue(
   signal.throwIfAborted();
 }
 
-/** The new SVID is on disk before it is used: from its first use on the old one counts as a copy. */
+/**
+ * The new SVID is on disk before it is used: from its first use on the old one counts as a copy. After
+ * attesting anew it does so at once, and no call may be under way with it.
+ */
 async function renew(options: RenewOptions, signal: AbortSignal): Promise<void> {
   const { svid, bundle, link, state, reattest } = options;
-  const renewed =
-    reattest === undefined
-      ? await renewedSvid(options, signal)
-      : await reattest(bundle.value, signal);
-  await state.saveSvid(renewed);
-  svid.set(renewed);
-  await link.replace(renewed, bundle.value);
+  const keep = async (renewed: X509Svid) => {
+    await state.saveSvid(renewed);
+    svid.set(renewed);
+    return { svid: renewed, bundle: bundle.value };
+  };
+  if (reattest === undefined) {
+    const kept = await keep(await renewedSvid(options, signal));
+    await link.replace(kept.svid, kept.bundle);
+  } else {
+    await link.replaceBy(async () => keep(await reattest(bundle.value, signal)));
+  }
 }
 
 async function renewedSvid({ svid, link }: RenewOptions, signal: AbortSignal): Promise<X509Svid> {

@@ -1,4 +1,5 @@
 import { open } from 'node:fs/promises';
+import type { Bundle } from '../../identity/bundle.ts';
 import { decodePem } from '../../identity/x509/pem.ts';
 import { Fault } from '../../runtime/fault.ts';
 import type { AgentConfig } from '../config.ts';
@@ -20,13 +21,22 @@ type Configured = Pick<
   'join_string_file' | 'node_attestor' | 'trust_bundle_file' | 'insecure_bootstrap'
 >;
 
+/** What proves this node again and again; undefined where a join token proves it once. */
+export function lastingAttestor({
+  node_attestor: configured,
+}: Pick<Configured, 'node_attestor'>): NodeAttestor | undefined {
+  const attestor = configured && nodeAttestor(configured);
+  return attestor?.canReattest === true ? attestor : undefined;
+}
+
 /**
+ * @param known the bundle of an earlier attestation
  * @throws Fault CONFIG_INVALID that says what to set
  */
-export async function nodeProof(config: Configured): Promise<NodeProof> {
+export async function nodeProof(config: Configured, known?: Bundle): Promise<NodeProof> {
   const { join_string_file: joinStringFile, node_attestor: configured } = config;
   if (configured !== undefined)
-    return { attestor: nodeAttestor(configured), trust: await configuredTrust(config) };
+    return { attestor: nodeAttestor(configured), trust: await lastingTrust(config, known) };
   if (joinStringFile === undefined) {
     const message =
       'this node has no SVID yet: set join_string_file to what `writ token create` prints, or node_attestor';
@@ -36,9 +46,12 @@ export async function nodeProof(config: Configured): Promise<NodeProof> {
   return { attestor: joinTokenAttestor({ token }), trust: { kind: 'pins', pins } };
 }
 
-async function configuredTrust(config: Configured): Promise<FirstTrust> {
+/** A file of long ago may lack the roots of now, and a bundle of before a long sleep as well. */
+async function lastingTrust(config: Configured, known: Bundle | undefined): Promise<FirstTrust> {
   const { trust_bundle_file: file, insecure_bootstrap: isInsecure } = config;
-  if (file !== undefined) return { kind: 'roots', roots: await readRoots(file) };
+  const roots = known?.x509Authorities.map(({ der }) => der) ?? [];
+  if (file !== undefined) roots.push(...(await readRoots(file)));
+  if (roots.length > 0) return { kind: 'roots', roots };
   if (isInsecure) return { kind: 'first-use' };
   throw new Fault(
     'CONFIG_INVALID',

@@ -22,8 +22,8 @@ export interface ObtainOptions {
   /** `host:port` */
   readonly server: string;
   readonly trustDomain: TrustDomain;
-  /** How to attest, asked for when it comes to that. */
-  readonly proof: () => Promise<NodeProof>;
+  /** How to attest, asked for when it comes to that, with the bundle of an earlier attestation. */
+  readonly proof: (known: Bundle | undefined) => Promise<NodeProof>;
   readonly state: AgentState;
   readonly clock: Clock;
   readonly log: Logger;
@@ -41,7 +41,7 @@ export async function obtainSvid(
   const { state, trustDomain, clock, log } = options;
   const kept = await state.load(trustDomain, clock);
   if (kept !== undefined) return kept;
-  const proof = await options.proof();
+  const proof = await options.proof(await state.loadBundle(trustDomain));
   if (proof.trust.kind === 'first-use')
     log.warn('insecure_bootstrap: whoever answers as the server is trusted');
   const obtained = await attestWithPatience(options, proof);

@@ -23,6 +23,8 @@ export interface CacheState {
   readonly bundle: Bundle;
   /** Bundles of foreign trust domains that entries federate with, by name. */
   readonly federated: ReadonlyMap<TrustDomain, Bundle>;
+  /** Revocation lists of the server's trust domain, DER. */
+  readonly crls: readonly Uint8Array[];
   /** By entry id, so that a workload's default identity is always the same. */
   readonly identities: readonly Identity[];
   /** Whether the entries have come from the server since the start. */
@@ -53,6 +55,7 @@ export class SvidCache {
     this.#state = new Watched<CacheState>({
       bundle: options.bundle,
       federated: new Map(),
+      crls: [],
       identities: [],
       synced: false,
     });
@@ -104,6 +107,11 @@ export class SvidCache {
   /** Takes over the bundles of all foreign trust domains that entries federate with. */
   setFederated(federated: ReadonlyMap<TrustDomain, Bundle>): void {
     this.#publish({ federated });
+  }
+
+  /** Takes over all revocation lists. */
+  setCrls(crls: readonly Uint8Array[]): void {
+    this.#publish({ crls });
   }
 
   /** Entries whose SVID is to be asked for now, those without one first. */

@@ -15,6 +15,7 @@ import { agentDenial } from '../attestation/agent-denial.ts';
 import { bundleFromMessage } from '../bundle-message.ts';
 import type { ServerLink } from '../server-link.ts';
 import type { SvidCache } from './cache.ts';
+import { ServerCrls } from './crls.ts';
 import { FederatedBundles } from './federated-bundles.ts';
 import type { Issuer } from './issue.ts';
 import { EntrySync } from './sync-entries.ts';
@@ -42,6 +43,7 @@ export class ServerSync {
   readonly #options: SyncOptions;
   readonly #entries: EntrySync;
   readonly #federated: FederatedBundles;
+  readonly #crls: ServerCrls;
   #bundleBytes: Uint8Array = new Uint8Array();
   #stale = true;
   #live = false;
@@ -52,6 +54,7 @@ export class ServerSync {
     this.#options = options;
     this.#entries = new EntrySync(options.trustDomain);
     this.#federated = new FederatedBundles(options);
+    this.#crls = new ServerCrls(options);
   }
 
   /**
@@ -64,8 +67,11 @@ export class ServerSync {
     while (!signal.aborted) {
       try {
         cache.dropExpired();
-        if (this.#isStale()) await this.#sync(signal);
+        const wasStale = this.#isStale();
+        if (wasStale) await this.#sync(signal);
         await issuer.run(signal);
+        // Last: the server may still be making them.
+        if (wasStale) await this.#syncCrls(signal);
         backoff.reset();
       } catch (error) {
         if (signal.aborted || agentDenial(error) !== undefined) throw error;
@@ -116,6 +122,11 @@ export class ServerSync {
     cache.setEntries(entries);
     this.#syncedAtMs = this.#options.clock.monotonicMs();
     onSync('ok', entries.length);
+  }
+
+  async #syncCrls(signal: AbortSignal): Promise<void> {
+    const crls = await this.#crls.sync(signal);
+    if (crls !== undefined) this.#options.cache.setCrls(crls);
   }
 
   async #syncBundle(signal: AbortSignal): Promise<void> {

@@ -9,7 +9,11 @@ import {
 } from 'node:crypto';
 import { open } from 'node:fs/promises';
 import * as v from 'valibot';
-import { parseCertificate, publicKeyOf } from '../../../identity/x509/certificate.ts';
+import {
+  type Certificate,
+  parseCertificate,
+  publicKeyOf,
+} from '../../../identity/x509/certificate.ts';
 import { DerReader, readUnsigned, TAG } from '../../../identity/x509/der.ts';
 import { decodePem } from '../../../identity/x509/pem.ts';
 import { Fault } from '../../../runtime/fault.ts';
@@ -38,9 +42,9 @@ export function x509PopNodeAttestor(options: X509PopNodeOptions): NodeAttestor {
       const chain = await readChain(options.certificateFile);
       key = await readKey(options.privateKeyFile);
       const [leaf] = chain;
-      if (leaf === undefined || !createPublicKey(key).equals(publicKeyOf(parseCertificate(leaf))))
+      if (leaf === undefined || !createPublicKey(key).equals(publicKeyOf(leaf)))
         throw invalid(`${options.privateKeyFile} is not the key of ${options.certificateFile}`);
-      const certificates = chain.map((der) => Buffer.from(der).toString('base64'));
+      const certificates = chain.map(({ raw }) => Buffer.from(raw).toString('base64'));
       return Buffer.from(JSON.stringify({ certificates }));
     },
 
@@ -82,10 +86,19 @@ function answerOf(key: KeyObject, theirs: Buffer) {
   return { rsa_signature: null, ecdsa_signature: { nonce, r: next(), s: next() } };
 }
 
-async function readChain(file: string): Promise<Uint8Array[]> {
-  const chain = decodePem('CERTIFICATE', (await readSmall(file)).text);
-  if (chain.length > 0 && chain.length <= MOST_CERTIFICATES) return chain;
+async function readChain(file: string): Promise<Certificate[]> {
+  const { text } = await readSmall(file);
+  const chain = certificatesIn(file, text);
+  if (chain.length <= MOST_CERTIFICATES) return chain;
   throw invalid(`${file} holds ${chain.length} certificates: the node's, then up to four above it`);
+}
+
+function certificatesIn(file: string, text: string): Certificate[] {
+  try {
+    return decodePem('CERTIFICATE', text).map(parseCertificate);
+  } catch (cause) {
+    throw new Fault('CONFIG_INVALID', `${file} holds no certificates`, { cause });
+  }
 }
 
 async function readKey(file: string): Promise<KeyObject> {
