@@ -32,6 +32,7 @@ export interface AttestJobOptions {
 
 export interface AttestedJob {
   readonly svid: X509Svid;
+  readonly obtainedAt: Date;
   readonly canReattest: boolean;
   /** `oidc:...`, as the server may have found them: what the token says. */
   readonly selectors: readonly string[];
@@ -62,7 +63,8 @@ export async function attestJob(options: AttestJobOptions): Promise<AttestedJob>
     if (step.case !== 'result') continue;
     const svid = agentSvid(x509Svid(step.value.svid?.certChain ?? [], key), bundle);
     const selectors = selectorsOf(provider, token);
-    return { svid, canReattest: step.value.reattestable, selectors };
+    const { reattestable: canReattest } = step.value;
+    return { svid, obtainedAt: clock.now(), canReattest, selectors };
   }
   throw new Fault('ATTESTATION_DENIED', 'the server ended the attestation without a result');
 }

@@ -46,6 +46,7 @@ export interface JobIdentityOptions {
 export interface JobSvid {
   readonly entry: JobEntry;
   readonly svid: X509Svid;
+  readonly obtainedAt: Date;
 }
 
 /** At least one SVID, the default one first. */
@@ -163,7 +164,7 @@ export class JobIdentity implements AsyncDisposable {
 
   /** @throws Fault if the job has no identity any more; `RpcError` */
   async #look(signal: AbortSignal): Promise<void> {
-    if (isHalfOver(this.#agent.svid, this.#options.clock.now())) await this.#renewAgent(signal);
+    if (isHalfOver(this.#agent, this.#options.clock.now())) await this.#renewAgent(signal);
     const message = await this.#channel.client(BundleService).getBundle({}, { signal });
     const bytes = toBinary(BundleSchema, message);
     const isNewBundle = Buffer.compare(bytes, this.#bundleBytes) !== 0;
@@ -197,29 +198,28 @@ export class JobIdentity implements AsyncDisposable {
 
   async #issue(entries: readonly JobEntry[], signal: AbortSignal): Promise<JobSvid[]> {
     const now = this.#options.clock.now();
-    const held = new Map(this.#state.value.svids.map(({ entry, svid }) => [entry.id, svid]));
+    const held = new Map(this.#state.value.svids.map((one) => [one.entry.id, one]));
     const due = entries.filter((entry) => {
-      const svid = held.get(entry.id);
+      const one = held.get(entry.id);
       return (
-        svid === undefined ||
-        String(svid.id) !== String(entry.spiffeId) ||
-        isHalfOver(svid, now) ||
-        !isSound(svid, this.#bundle, now)
+        one === undefined ||
+        String(one.svid.id) !== String(entry.spiffeId) ||
+        isHalfOver(one, now) ||
+        !isSound(one.svid, this.#bundle, now)
       );
     });
-    for (const [id, svid] of await this.#request(due, signal)) held.set(id, svid);
+    for (const one of await this.#request(due, signal)) held.set(one.entry.id, one);
     const svids = entries.flatMap((entry) => {
-      const svid = held.get(entry.id);
-      return svid === undefined || svid.notAfter <= now ? [] : [{ entry, svid }];
+      const one = held.get(entry.id);
+      return one === undefined || one.svid.notAfter <= now ? [] : [{ ...one, entry }];
     });
     if (svids.length === 0)
       throw new Fault('PERMISSION_DENIED', 'the server issues no X509-SVID for this job');
     return svids;
   }
 
-  async #request(due: readonly JobEntry[], signal: AbortSignal): Promise<Map<string, X509Svid>> {
-    const issued = new Map<string, X509Svid>();
-    if (due.length === 0) return issued;
+  async #request(due: readonly JobEntry[], signal: AbortSignal): Promise<JobSvid[]> {
+    if (due.length === 0) return [];
     const keys = await Promise.all(due.map((entry) => this.#keyOf(entry)));
     const params = due.map(({ id: entryId, spiffeId: uri }, at) => {
       const key = keys[at];
@@ -227,17 +227,19 @@ export class JobIdentity implements AsyncDisposable {
       return { entryId, csr: createCsr(key, { uri }) };
     });
     const { results } = await this.#channel.client(SVID).batchNewX509SVID({ params }, { signal });
-    for (const [at, { status, svid }] of results.entries()) {
+    return results.flatMap(({ status, svid }, at) => {
       const [entry, key] = [due[at], keys[at]];
-      if ((status?.code ?? OK) !== OK || entry === undefined || key === undefined) continue;
-      const parsed = x509Svid(svid?.certChain ?? [], key, entry.hint);
-      const bundle = this.#bundle;
-      verifySvid(parsed.chain, () => bundle, this.#options.clock.now());
-      if (String(parsed.id) !== String(entry.spiffeId))
-        throw new Fault('PROTOCOL_VIOLATION', `the server answered with an SVID of ${parsed.id}`);
-      issued.set(entry.id, parsed);
-    }
-    return issued;
+      if ((status?.code ?? OK) !== OK || entry === undefined || key === undefined) return [];
+      return [this.#checked(entry, x509Svid(svid?.certChain ?? [], key, entry.hint))];
+    });
+  }
+
+  #checked(entry: JobEntry, svid: X509Svid): JobSvid {
+    const bundle = this.#bundle;
+    const now = this.#options.clock.now();
+    verifySvid(svid.chain, () => bundle, now);
+    if (String(svid.id) === String(entry.spiffeId)) return { entry, svid, obtainedAt: now };
+    throw new Fault('PROTOCOL_VIOLATION', `the server answered with an SVID of ${svid.id}`);
   }
 
   async #keyOf({ id }: JobEntry): Promise<KeyObject> {
@@ -251,7 +253,7 @@ export class JobIdentity implements AsyncDisposable {
     const bundle = this.#bundle;
     this.#agent = this.#agent.canReattest
       ? await attestJob({ ...this.#options, bundle, signal })
-      : { ...this.#agent, svid: await this.#renewedSvid(signal) };
+      : { ...this.#agent, svid: await this.#renewedSvid(signal), obtainedAt: clock.now() };
     await this.#channel[Symbol.asyncDispose]();
     this.#channel = RpcChannel.tls(server, serverTls({ bundle, clock, svid: this.#agent.svid }));
   }
@@ -264,8 +266,11 @@ export class JobIdentity implements AsyncDisposable {
   }
 }
 
-function isHalfOver({ notBefore, notAfter }: X509Svid, now: Date): boolean {
-  return now.getTime() >= (notBefore.getTime() + notAfter.getTime()) / 2;
+function isHalfOver(
+  { svid, obtainedAt }: { readonly svid: X509Svid; readonly obtainedAt: Date },
+  now: Date,
+): boolean {
+  return now.getTime() >= (obtainedAt.getTime() + svid.notAfter.getTime()) / 2;
 }
 
 /** Whether an authority vouches for it that is not about to be withdrawn. */

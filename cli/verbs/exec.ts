@@ -97,10 +97,8 @@ async function pinsOf(flags: Flags): Promise<readonly string[]> {
     throw new Fault('USAGE', 'exec: --fingerprint: the SHA-256 of the root, in hex');
   }
   try {
-    const roots = decodePem('CERTIFICATE', await readFile(file, 'latin1'));
-    if (roots.length > 0) return roots.map(sha256);
+    return decodePem('CERTIFICATE', await readFile(file, 'latin1')).map(sha256);
   } catch (cause) {
-    throw new Fault('CONFIG_INVALID', `${file} cannot be read`, { cause });
+    throw new Fault('CONFIG_INVALID', `no certificates can be read from ${file}`, { cause });
   }
-  throw new Fault('CONFIG_INVALID', `${file} holds no certificate`);
 }

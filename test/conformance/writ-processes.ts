@@ -5,7 +5,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { stringify } from 'yaml';
-import { unusedPort } from '../fixtures/unused-port.ts';
+import { ownPort } from './own-port.ts';
 
 const WRIT = join(dirname(fileURLToPath(import.meta.url)), '../../dist/cli/main.js');
 const START_MS = 60_000;
@@ -33,7 +33,7 @@ export class WritProcess implements AsyncDisposable {
     config: object,
   ): Promise<WritProcess> {
     await mkdir(folder, { recursive: true, mode: 0o700 });
-    const health = `127.0.0.1:${await unusedPort()}`;
+    const health = `127.0.0.1:${await ownPort()}`;
     const file = join(folder, `${program}.yaml`);
     const all = { trust_domain: TRUST_DOMAIN, health, log: { level: 'warn' }, ...config };
     await writeFile(file, stringify(all), { mode: 0o600 });
@@ -93,10 +93,11 @@ export interface WritServer extends ServerPlace {
 
 /** A server on `folder`; rate limits are off unless `config` says otherwise. */
 export async function startServer(folder: string, config: object): Promise<WritServer> {
-  const address = `127.0.0.1:${await unusedPort()}`;
+  const address = `127.0.0.1:${await ownPort()}`;
   const stateDir = join(folder, 'state');
   const process = await WritProcess.start('server', folder, {
     ...{ state_dir: stateDir, listen: address },
+    rate_limits: { attestation: false, signing: false },
     registration: {
       defaults: {
         ...{ owner: 'ana@example.org', purpose: 'conformance', environment: 'test' },

@@ -40,7 +40,20 @@ const PAGES: readonly Page[] = [
   },
 ];
 
-for (const { file, program, port, pieces } of PAGES) {
+const SERVER: Page = {
+  file: 'docs/server.md',
+  program: 'openssl',
+  port: () => ['', ''],
+  pieces: [
+    'prepared',
+    'tainted',
+    'server.backup',
+    'unlocked',
+    'spiffe://example.org/writ/gateway/demo',
+  ],
+};
+
+for (const { file, program, port, pieces } of [...PAGES, SERVER]) {
   describe(file, () => {
     it('works as it is written, command by command', async function () {
       if (!hasProgram(program)) skipWithout(this, program);

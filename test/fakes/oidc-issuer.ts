@@ -89,7 +89,7 @@ export class OidcIssuer implements AsyncDisposable {
   /** @param claims beside and in place of the usual ones; undefined leaves one out */
   async mint(
     audience: string | string[],
-    claims: JWTPayload = {},
+    claims: object = {},
     options: MintOptions = {},
   ): Promise<string> {
     const seconds = Math.floor(this.now().getTime() / 1000);
