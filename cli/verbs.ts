@@ -32,6 +32,7 @@ import { importSpire } from './verbs/import-spire.ts';
 import { lockCreate, lockDelete, lockList } from './verbs/locks.ts';
 import { registrarDelete, registrarList, registrarPut, registrarShow } from './verbs/registrars.ts';
 import { serverBackup, serverLimitAdminSocket, serverUnlock } from './verbs/server-backup.ts';
+import { serverBundle } from './verbs/server-bundle.ts';
 import { serverRestore } from './verbs/server-restore.ts';
 import { serverRun } from './verbs/server-run.ts';
 import { sessionReplay } from './verbs/session-replay.ts';
@@ -47,6 +48,7 @@ export const VERBS: readonly Verb[] = [
   serverBackup,
   serverRestore,
   serverUnlock,
+  serverBundle,
   serverLimitAdminSocket,
   agentRun,
   gatewayRun,
