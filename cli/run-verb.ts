@@ -8,7 +8,10 @@ export interface Process<Config extends { readonly log: { readonly level: string
   /** @throws Fault CONFIG_INVALID naming file, line and field */
   load(file: string): Promise<Config>;
   /** Resolves after a graceful stop. */
-  run(config: Config, options: { signal: AbortSignal; log: Logger }): Promise<void>;
+  run(
+    config: Config,
+    options: { signal: AbortSignal; log: Logger; configuredLevel: () => string },
+  ): Promise<void>;
 }
 
 /**
@@ -45,11 +48,49 @@ export function runVerb<Config extends { readonly log: { readonly level: string 
         process.stdin.resume().once('end', abort).once('error', abort);
       }
       const log = createLogger({ process: name, level: config.log.level });
+      const level = new ReloadedLevel(config, () => main.load(file), log);
+      process.on('SIGHUP', level.reload);
       try {
-        await main.run(config, { signal: stop.signal, log });
+        const configuredLevel = () => level.configured;
+        await main.run(config, { signal: stop.signal, log, configuredLevel });
       } finally {
+        process.removeListener('SIGHUP', level.reload);
         process.stdin.destroy();
       }
     },
   };
+}
+
+/** The level of the log follows the configuration file at each SIGHUP; nothing else of it does. */
+class ReloadedLevel<Config extends { readonly log: { readonly level: string } }> {
+  #config: Config;
+  readonly #load: () => Promise<Config>;
+  readonly #log: Logger;
+
+  constructor(config: Config, load: () => Promise<Config>, log: Logger) {
+    this.#config = config;
+    this.#load = load;
+    this.#log = log;
+  }
+
+  /** What the file said when it was last read. */
+  get configured(): string {
+    return this.#config.log.level;
+  }
+
+  readonly reload = (): void => {
+    this.#reload().catch((error: unknown) => {
+      this.#log.error({ err: error }, 'configuration not read again: it stays as it was');
+    });
+  };
+
+  async #reload(): Promise<void> {
+    const next = await this.#load();
+    const rest = (config: Config) => stringify({ ...config, log: undefined });
+    if (rest(next) !== rest(this.#config))
+      this.#log.warn('the configuration differs in more than log: that needs a restart');
+    this.#config = { ...this.#config, log: next.log };
+    this.#log.level = next.log.level;
+    this.#log.info({ level: next.log.level }, 'log level read again');
+  }
 }
