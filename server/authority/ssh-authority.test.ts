@@ -80,6 +80,7 @@ describe('SshAuthority', () => {
       authority_id: idOf(authorities, 'ssh-user', 'active'),
       ...{ serial, kind: 'ssh-user', spiffe_id: ID, entry_id: 'e', agent_id: 'g' },
       ...{ issued_at_ms: world.clock.now().getTime(), not_after_ms: notAfter.getTime() },
+      ...{ revoked_at_ms: null, revocation_reason: null },
     };
     assert.deepEqual(await world.store.all('select * from ledger'), [expected]);
     const broken = world.store.transaction(async (tx) => {
