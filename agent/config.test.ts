@@ -27,6 +27,17 @@ describe('agentConfigSchema', () => {
     ['ssh_agent', 'run/ssh-agent.sock'],
     ['log', { level: 'loud' }],
     ['log', { levle: 'info' }],
+    ['node_attestor', {}],
+    ['node_attestor', { x509pop: { certificate_file: '/a' } }],
+    ['node_attestor', { x509pop: { certificate_file: 'a', private_key_file: '/b' } }],
+    [
+      'node_attestor',
+      {
+        x509pop: { certificate_file: '/a', private_key_file: '/b' },
+        oidc: { provider: 'ci', token_file: '/t' },
+      },
+    ],
+    ['trust_bundle_file', 'bundle.pem'],
     ['unknown', true],
   ] as const) {
     it(`refuses ${path}: ${JSON.stringify(value)}`, () => {

@@ -1,12 +1,12 @@
 import { type Crl, parseCrl } from '../identity/x509/crl.ts';
-import { CrlView } from '../identity/x509/crl-view.ts';
+import { CrlView, type RevocationView } from '../identity/x509/crl-view.ts';
 import type { Clock } from '../runtime/clock.ts';
 import type { Logger } from '../runtime/log.ts';
 import type { WatchedSource } from '../runtime/watched.ts';
 
 /** What the agent's revocation lists say, as long as it is not disposed. */
 export class FollowedCrls implements AsyncDisposable {
-  readonly view: CrlView;
+  readonly #view: CrlView;
   readonly #log: Logger;
   readonly #stop = new AbortController();
   readonly #following: Promise<void>;
@@ -20,10 +20,19 @@ export class FollowedCrls implements AsyncDisposable {
     this.#log = log;
     const onBad = ({ number }: Crl) =>
       log.warn({ number: String(number) }, 'revocation list ignored: not signed by its authority');
-    this.view = new CrlView({ clock, onBad });
+    this.#view = new CrlView({ clock, onBad });
     this.#offer(crls.value);
     this.#following = this.#follow(crls);
   }
+
+  /**
+   * What they say of a client. One that is held back passes: the server is asked about locks as each
+   * session opens, and knows at once of one that is lifted.
+   */
+  readonly status: RevocationView = (serial, authority) => {
+    const status = this.#view.status(serial, authority);
+    return status === 'held' ? 'good' : status;
+  };
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
@@ -43,6 +52,6 @@ export class FollowedCrls implements AsyncDisposable {
         this.#log.warn({ err: error }, 'revocation list ignored');
       }
     }
-    this.view.offer(lists);
+    this.#view.offer(lists);
   }
 }

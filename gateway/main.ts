@@ -127,7 +127,7 @@ async function openPorts(config: GatewayConfig, parts: PortParts): Promise<Map<s
   const { source, log, metrics, closers, core } = parts;
   const revocations = new FollowedCrls({ crls: source.crls, clock: systemClock, log });
   deferDisposal(closers, revocations);
-  const { status: revocation } = revocations.view;
+  const { status: revocation } = revocations;
   const listeners = new Map<string, HostPort>();
   for (const [name, at] of Object.entries(config.listen)) {
     if (at === undefined) continue;

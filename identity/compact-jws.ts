@@ -24,7 +24,8 @@ export interface CompactJwsRules {
   readonly types: ReadonlySet<string>;
 }
 
-const LONGEST_TOKEN = 16_384;
+/** In characters. */
+export const LONGEST_TOKEN = 16_384;
 
 /**
  * @param token untrusted

@@ -30,7 +30,7 @@ export interface VerifiedJwtSvid {
 }
 
 /** How a key signs tokens, and how wide the numbers of an ECDSA signature are. */
-interface TokenAlgorithm {
+export interface TokenAlgorithm {
   readonly alg: 'ES256' | 'ES384' | 'RS256';
   readonly hash: 'sha256' | 'sha384';
   readonly width?: number;
@@ -65,7 +65,8 @@ export function signJwtSvid({ key, ...init }: JwtSvidInit & { readonly key: KeyO
   return finished(signed, signer.sign(Buffer.from(signed), algorithm), algorithm);
 }
 
-function tokenAlgorithm(key: KeyObject): TokenAlgorithm {
+/** @throws Error if tokens are not signed by keys of that type */
+export function tokenAlgorithm(key: KeyObject): TokenAlgorithm {
   const algorithm = TOKEN_ALGORITHMS.get(keyTypeName(key));
   if (algorithm === undefined)
     throw new Error('JWT-SVIDs are signed with P-256, P-384, or RSA of 2048 or 4096 bits');

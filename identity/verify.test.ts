@@ -24,7 +24,8 @@ import {
   verify,
 } from '../test/fixtures/svid-verdict.ts';
 import { type SvidRefusal, svidRefusal, verifySvid } from './verify.ts';
-import type { RevocationStatus } from './x509/crl-view.ts';
+import { parseCertificate } from './x509/certificate.ts';
+import type { RevocationView } from './x509/crl-view.ts';
 import { der, derOid, TAG } from './x509/der.ts';
 import { derExtension, OID } from './x509/extensions.ts';
 import { encodePem } from './x509/pem.ts';
@@ -50,36 +51,55 @@ describe('verifySvid', () => {
     assert.equal(verify([leaf, two, one, root]).id.toString(), id);
   });
 
-  it('asks revocation lists about the leaf and the certificate that signed it', () => {
+  describe('with revocation lists', () => {
     const one = intermediateOf(root, 'One');
-    const asked: unknown[] = [];
-    const verifying = (status: RevocationStatus, chain: readonly HandMade[]) =>
+    const serialOf = (certificate: HandMade) => parseCertificate(certificate.der).serial;
+    const verifying = (chain: readonly HandMade[], revocation: RevocationView) =>
       verifySvid(
         chain.map((certificate) => certificate.der),
         bundlesOf(root),
         new Date(),
-        (serial, { raw }) => {
-          asked.push([serial, Buffer.from(raw)]);
-          return status;
-        },
+        revocation,
       );
-    for (const [issuer, chain] of [
-      [root, []],
-      [one, [one]],
-    ] as const) {
-      const leaf = leafOf({ issuer });
-      const { serial } = verifying('good', [leaf, ...chain]);
-      assert.deepEqual(asked.splice(0), [[serial, Buffer.from(issuer.der)]]);
-      for (const [status, reason] of [
-        ['revoked', 'revoked by its authority'],
-        ['outdated', 'revocation list of its authority is out of date'],
-      ] as const)
-        assert.throws(
-          () => verifying(status, [leaf, ...chain]),
-          (error) => svidRefusal(error) === reason,
+
+    it('asks about each certificate below the authority, and the one that signed it', () => {
+      const [above, below] = [leafOf(), leafOf({ issuer: one })];
+      for (const [chain, pairs] of [
+        [[above], [[above, root]]],
+        [[above, root], [[above, root]]],
+        [
+          [below, one],
+          [
+            [below, one],
+            [one, root],
+          ],
+        ],
+      ] as const) {
+        const asked: unknown[] = [];
+        verifying(chain, (serial, { raw }) => {
+          asked.push([serial, Buffer.from(raw)]);
+          return 'good';
+        });
+        assert.deepEqual(
+          asked,
+          pairs.map(([subject, issuer]) => [serialOf(subject), Buffer.from(issuer.der)]),
         );
-      asked.length = 0;
-    }
+      }
+    });
+
+    for (const [status, reason] of [
+      ['revoked', 'revoked by its authority'],
+      ['held', 'held back by its authority'],
+      ['outdated', 'revocation list of its authority is out of date'],
+    ] as const)
+      it(`refuses a leaf, and an authority between, that is ${status}`, () => {
+        const leaf = leafOf({ issuer: one });
+        for (const bad of [leaf, one])
+          assert.throws(
+            () => verifying([leaf, one], (serial) => (serial === serialOf(bad) ? status : 'good')),
+            (error) => svidRefusal(error) === reason,
+          );
+      });
   });
 
   it('takes an intermediate that is an authority itself', () => {

@@ -69,6 +69,7 @@ export type SvidRefusal =
   | 'issuer has the SPIFFE ID of a workload or another trust domain'
   | 'path length exceeded'
   | 'revoked by its authority'
+  | 'held back by its authority'
   | 'revocation list of its authority is out of date';
 
 const LONGEST_CHAIN = 8;
@@ -93,8 +94,8 @@ export function verifySvid(
   if (bundle === undefined || bundle.trustDomain !== id.trustDomain) {
     throw refusal('unknown trust domain');
   }
-  const authority = checkPath({ leaf, issuers, bundle, now });
-  if (revocation !== undefined) checkRevocation(revocation(leaf.serial, issuers[0] ?? authority));
+  const path = checkPath({ leaf, issuers, bundle, now });
+  if (revocation !== undefined) checkRevocation(leaf, path, revocation);
   return {
     id,
     serial: leaf.serial,
@@ -105,10 +106,26 @@ export function verifySvid(
   };
 }
 
-function checkRevocation(status: RevocationStatus): void {
-  if (status === 'revoked') throw refusal('revoked by its authority');
-  if (status === 'outdated') throw refusal('revocation list of its authority is out of date');
+/** Every certificate of the path but the authority is asked about. Source: RFC 5280 6.1.3 (a, 3). */
+function checkRevocation(
+  leaf: Certificate,
+  path: readonly Certificate[],
+  revocation: RevocationView,
+): void {
+  let subject = leaf;
+  for (const issuer of path) {
+    const reason = REVOKED[revocation(subject.serial, issuer)];
+    if (reason !== undefined) throw refusal(reason);
+    subject = issuer;
+  }
 }
+
+const REVOKED: Readonly<Record<RevocationStatus, SvidRefusal | undefined>> = {
+  good: undefined,
+  revoked: 'revoked by its authority',
+  held: 'held back by its authority',
+  outdated: 'revocation list of its authority is out of date',
+};
 
 /** The reason inside a Fault that `verifySvid` threw. */
 export function svidRefusal(error: unknown): string | undefined {
@@ -213,9 +230,9 @@ interface Path {
 /**
  * Walks from the leaf towards an authority of the bundle. The order is the peer's: each certificate
  * must be issued by the next, and nothing is searched for, so the work is bounded by the chain.
- * @returns that authority
+ * @returns who issued the leaf, who issued that one, and so on up to the authority
  */
-function checkPath({ leaf, issuers, bundle, now }: Path): Certificate {
+function checkPath({ leaf, issuers, bundle, now }: Path): Certificate[] {
   let subject = leaf;
   let intermediates = 0;
   for (const [at, issuer] of [...issuers, undefined].entries()) {
@@ -223,7 +240,7 @@ function checkPath({ leaf, issuers, bundle, now }: Path): Certificate {
     if (authority !== undefined) {
       checkIssuer(authority, { trustDomain: bundle.trustDomain, intermediates, now });
       checkNothingBeyond(issuers.slice(at), authority);
-      return authority;
+      return [...issuers.slice(0, at), authority];
     }
     if (issuer === undefined) break;
     if (!namesIssuer(subject, issuer)) throw refusal('certificate not issued by the next');

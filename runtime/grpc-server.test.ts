@@ -170,6 +170,20 @@ describe('RpcServer', () => {
     assert.match(String(harness.outcomes[0]?.code), /DEADLINE_EXCEEDED|CANCELLED/);
   });
 
+  it('tells a handler how long the client waits', async () => {
+    const told: (number | undefined)[] = [];
+    await harness.serve({
+      once: async (_, { timeoutMs }) => {
+        told.push(timeoutMs);
+        return text('');
+      },
+    });
+    const client = harness.connect();
+    await client.once(text(''), { signal: alive(), timeoutMs: 5000 });
+    const [timeoutMs = 0] = told;
+    assert.ok(timeoutMs > 0 && timeoutMs <= 5000, String(timeoutMs));
+  });
+
   it('lets a handler answer on after it has stopped reading', async () => {
     await harness.serve({
       async *talk(requests) {

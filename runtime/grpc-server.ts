@@ -53,6 +53,8 @@ export interface Call<C> {
   readonly metadata: ReadonlyMap<string, readonly string[]>;
   /** Aborts when the caller goes, its deadline passes or the server stops. */
   readonly signal: AbortSignal;
+  /** How long the caller was willing to wait when the call came in; undefined if it did not say. */
+  readonly timeoutMs?: number;
 }
 
 type Request<M extends DescMethod> = MessageShape<M['input']>;
@@ -227,7 +229,7 @@ export class RpcServer<P, C> implements AsyncDisposable {
           },
           onReceiveMetadata: (metadata, deliver) => {
             key = metadata;
-            this.#admit(method, metadata, next.getPeer(), controller).then((running) => {
+            this.#admit(method, metadata, next, controller).then((running) => {
               if (controller.signal.aborted) return;
               this.#running.set(metadata, running);
               deliver(metadata);
@@ -253,18 +255,19 @@ export class RpcServer<P, C> implements AsyncDisposable {
   async #admit(
     method: string,
     received: Metadata,
-    name: string,
+    next: ServerInterceptingCallInterface,
     controller: AbortController,
   ): Promise<Running<C>> {
     if (this.#stopping) throw stopped();
-    const connection = this.#connections.get(name);
+    const connection = this.#connections.get(next.getPeer());
     if (connection === undefined) throw new Fault('UNAVAILABLE', 'the connection is closing');
     connection.hasCalled = true;
     const { peer } = connection;
     const metadata = textMetadata(received);
     const caller = await this.#options.guard({ peer, method, metadata });
     if (this.#stopping) throw stopped();
-    return { call: { caller, method, metadata, signal: controller.signal }, controller };
+    const call = { caller, method, metadata, signal: controller.signal, ...timeoutOf(next) };
+    return { call, controller };
   }
 
   /** A grpc-js handler that runs ours for an admitted call. */
@@ -332,6 +335,11 @@ export class RpcServer<P, C> implements AsyncDisposable {
     if (running === undefined) throw new Error('a call reached its handler unadmitted');
     return running.call;
   }
+}
+
+function timeoutOf(call: ServerInterceptingCallInterface): Pick<Call<unknown>, 'timeoutMs'> {
+  const timeoutMs = Number(call.getDeadline()) - Date.now();
+  return Number.isFinite(timeoutMs) ? { timeoutMs } : {};
 }
 
 /** Ended by grpc-js itself, without a status of ours. */

@@ -14,6 +14,8 @@ export interface HttpAnswer {
   readonly body: string | Uint8Array;
   /** Plain text unless told. */
   readonly type?: string;
+  /** More of them, in lower case. */
+  readonly headers?: Readonly<Record<string, string>>;
 }
 
 export interface HttpListenerOptions {
@@ -84,8 +86,8 @@ function respond(
   response: http.ServerResponse,
   options: HttpListenerOptions,
 ): void {
-  const { status, body, type = TEXT } = answerTo(request, options);
-  const headers = { 'content-type': type, 'content-length': Buffer.byteLength(body) };
+  const { status, body, type = TEXT, headers: more } = answerTo(request, options);
+  const headers = { ...more, 'content-type': type, 'content-length': Buffer.byteLength(body) };
   response.writeHead(status, status === 405 ? { ...headers, allow: 'GET, HEAD' } : headers);
   response.end(request.method === 'HEAD' ? undefined : body);
 }

@@ -1,15 +1,15 @@
 import assert from 'node:assert/strict';
 import { createLogger } from '../runtime/log.ts';
+import { onEachStore } from '../test/fixtures/each-store.ts';
 import { ManualClock, START } from '../test/fixtures/registry-world.ts';
 import { ClockGuard } from './clock-guard.ts';
 import type { Datastore } from './plugins/datastore/datastore.ts';
-import { openSqlite } from './plugins/datastore/sqlite.ts';
 
-describe('ClockGuard', () => {
+onEachStore('ClockGuard', (fresh) => {
   let store: Datastore;
   let host: ManualClock;
   beforeEach(async () => {
-    store = await openSqlite(':memory:');
+    store = await fresh().open();
     host = new ManualClock();
   });
   afterEach(() => store[Symbol.asyncDispose]());
@@ -29,6 +29,20 @@ describe('ClockGuard', () => {
     assert.deepEqual(guard.clock.now(), later(60_000));
     host.advance(51_000);
     assert.deepEqual(guard.clock.now(), later(61_000));
+  });
+
+  it('keeps the later time of another server on the store, without going by it', async () => {
+    await using guard = await open();
+    await store.transaction((tx) =>
+      tx.run(
+        `update meta set value = ? where key = 'highest_time_ms'`,
+        String(later(60_000).getTime()),
+      ),
+    );
+    await guard[Symbol.asyncDispose]();
+    assert.deepEqual(guard.clock.now(), later(0));
+    const row = await store.get(`select value from meta where key = 'highest_time_ms'`);
+    assert.deepEqual(row, { value: String(later(60_000).getTime()) });
   });
 
   it('goes on after a restart from the highest time seen', async () => {

@@ -1,7 +1,7 @@
 import type { Clock } from '../runtime/clock.ts';
 import { Fault } from '../runtime/fault.ts';
 import type { Logger } from '../runtime/log.ts';
-import type { Datastore } from './plugins/datastore/datastore.ts';
+import type { Datastore, Reader } from './plugins/datastore/datastore.ts';
 
 const TOLERANCE_MS = 5 * 60 * 1000;
 const INTERVAL_MS = 10_000;
@@ -70,14 +70,15 @@ export class ClockGuard implements AsyncDisposable {
   }
 
   async #remember(): Promise<void> {
-    const highest = String(this.#now().getTime());
-    await this.#options.store.transaction((tx) =>
-      tx.run(
+    await this.#options.store.transaction(async (tx) => {
+      // Another server on the store may have seen a later one, which is not for this one to go by.
+      const highest = Math.max(this.#now().getTime(), await highestMs(tx));
+      await tx.run(
         `insert into meta (key, value) values ('highest_time_ms', ?)
          on conflict (key) do update set value = excluded.value`,
-        highest,
-      ),
-    );
+        String(highest),
+      );
+    });
   }
 
   #tellSetBack(): void {
@@ -104,7 +105,7 @@ export class ClockGuard implements AsyncDisposable {
   }
 }
 
-async function highestMs(store: Datastore): Promise<number> {
+async function highestMs(store: Reader): Promise<number> {
   const row = await store.get(`select value from meta where key = 'highest_time_ms'`);
   return Number(row?.value ?? 0);
 }

@@ -96,6 +96,22 @@ key_manager: { memory: {} }
       `${MINIMUM}ttl_policy:\n  - {environment: prod, jwt_svid_max: 1m}\n  - {kind: ci, jwt_svid_max: 2m}\n`,
       /:5: ttl_policy: expected rules of which one holds .*environment prod and kind ci/,
     ],
+    [
+      'x509pop without authorities',
+      `${MINIMUM}node_attestors: {x509pop: {}}\n`,
+      /:5: node_attestors.x509pop: expected either ca_bundle_files or svid_prefix/,
+    ],
+    [
+      'x509pop with two kinds of authorities',
+      `${MINIMUM}node_attestors: {x509pop: {ca_bundle_files: [/a], svid_prefix: /b}}\n`,
+      /node_attestors.x509pop: expected either/,
+    ],
+    [
+      'an exchange of SVIDs that are not of workloads',
+      `${MINIMUM}node_attestors: {x509pop: {svid_prefix: /spire/agent}}\n`,
+      /svid_prefix: expected not below \/spire or \/writ/,
+    ],
+    ['an answer to clones that is none', `${MINIMUM}on_clone: ignore\n`, /:5: on_clone: /],
     ['an unknown key', `${MINIMUM}ports: 1\n`, /server.yaml:5: ports: expected no such key/],
     [
       'an unknown key further in',

@@ -152,6 +152,8 @@ export const serverConfigSchema = v.strictObject({
     }),
     {},
   ),
+  /** Of an agent whose replaced SVID is used again, so that a copy of it may run. */
+  on_clone: v.optional(v.picklist(['alarm', 'ban']), 'alarm'),
   registration: v.optional(
     v.strictObject({
       /** What the identity record of a new SPIFFE ID says where its registrar said nothing. */

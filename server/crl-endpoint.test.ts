@@ -17,12 +17,16 @@ describe('serveCrls', () => {
     const answer = await fetch(`http://${port.address}/crl/${ID}.crl`);
     assert.equal(answer.status, 200);
     assert.equal(answer.headers.get('content-type'), 'application/pkix-crl');
+    assert.equal(answer.headers.get('cache-control'), 'public, max-age=10');
+    assert.equal(answer.headers.get('last-modified'), 'Thu, 01 Jan 1970 00:00:00 GMT');
     assert.equal(await answer.text(), 'list');
+    const head = await fetch(`http://${port.address}/crl/${ID}.crl`, { method: 'HEAD' });
+    assert.equal(head.headers.get('content-length'), '4');
   });
 
   it('tells what there is', async () => {
     await using port = await serve();
-    const answer = await fetch(`http://${port.address}/`);
+    const answer = await fetch(`http://${port.address}/crl`);
     assert.deepEqual(await answer.json(), {
       crls: [
         {
@@ -35,7 +39,14 @@ describe('serveCrls', () => {
 
   it('answers 404 to what is not there, and 405 to what is no reading', async () => {
     await using port = await serve();
-    for (const path of ['/crl/ffff.crl', '/crl/..%2f.crl', '/crl/', '/metrics', `/crl/${ID}`]) {
+    for (const path of [
+      '/',
+      '/crl/ffff.crl',
+      '/crl/..%2f.crl',
+      '/crl/',
+      '/metrics',
+      `/crl/${ID}`,
+    ]) {
       const answer = await fetch(`http://${port.address}${path}`);
       assert.equal(answer.status, 404, path);
     }

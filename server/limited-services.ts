@@ -1,5 +1,12 @@
+import { toBinary } from '@bufbuild/protobuf';
+import {
+  type AttestAgentRequest,
+  AttestAgentRequestSchema,
+} from '../proto/gen/spire/api/server/agent/v1/agent_pb.ts';
 import type { Clock } from '../runtime/clock.ts';
+import { Fault } from '../runtime/fault.ts';
 import type { Call } from '../runtime/grpc-server.ts';
+import { begunStream } from './api/begun-stream.ts';
 import type { Caller } from './api/callers.ts';
 import { withoutPort } from './attestation/attest-agent.ts';
 import type { Services } from './endpoints.ts';
@@ -7,6 +14,9 @@ import { RateLimit } from './rate-limit.ts';
 
 /** Calls a second of one address; those that sign X.509 share one. Source: SPIRE's own. */
 const PER_SECOND = { attest: 1, signX509: 500, signJwt: 500, publish: 500, status: 10 } as const;
+
+/** Evidence and CSR have 64 KiB each. */
+const MOST_HELD_BYTES = 256 * 1024;
 
 export interface RateLimitSettings {
   readonly attestation: boolean;
@@ -21,9 +31,9 @@ export function limitedServices<S extends Pick<Services, 'agents' | 'svids' | 'b
 ): S {
   const limit = (perSecond: number, isOn: boolean) => {
     const bucket = new RateLimit({ perSecond, clock });
-    return async ({ caller, signal }: Call<Caller>, count = 1): Promise<void> => {
+    return async ({ caller, signal, timeoutMs }: Call<Caller>, count = 1): Promise<void> => {
       if (isOn && caller.kind !== 'local')
-        await bucket.take(withoutPort(caller.address), count, signal);
+        await bucket.take(withoutPort(caller.address), count, signal, { withinMs: timeoutMs });
     };
   };
   const attest = limit(PER_SECOND.attest, attestation);
@@ -38,8 +48,10 @@ export function limitedServices<S extends Pick<Services, 'agents' | 'svids' | 'b
     agents: {
       ...agents,
       async *attestAgent(requests, call) {
+        await using begun = await begunStream(requests);
+        refuseLarge(begun.first);
         await attest(call);
-        yield* agents.attestAgent(requests, call);
+        yield* agents.attestAgent(begun.requests, call);
       },
       renewAgent: after(signX509, agents.renewAgent),
       postStatus: after(status, agents.postStatus),
@@ -61,6 +73,15 @@ export function limitedServices<S extends Pick<Services, 'agents' | 'svids' | 'b
       }),
     },
   };
+}
+
+/** It is held while its sender waits, and anybody can be that. */
+function refuseLarge(first: AttestAgentRequest | undefined): void {
+  if (first !== undefined && toBinary(AttestAgentRequestSchema, first).length > MOST_HELD_BYTES)
+    throw new Fault(
+      'INVALID_ARGUMENT',
+      `the first message is longer than ${MOST_HELD_BYTES} bytes`,
+    );
 }
 
 type Unary<I, O> = (request: I, call: Call<Caller>) => Promise<O>;

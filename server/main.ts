@@ -40,8 +40,8 @@ import { trustDomainService } from './api/trust-domain-service.ts';
 import { watchEntriesService } from './api/watch-entries.ts';
 import { Agents } from './attestation/agents.ts';
 import { NodeAttestation } from './attestation/attest-agent.ts';
+import { isSvidBarred } from './attestation/barred-svid.ts';
 import { JoinTokens } from './attestation/join-tokens.ts';
-import { isSvidRevoked } from './attestation/revoked-svid.ts';
 import { SpentTokens } from './attestation/spent-tokens.ts';
 import { AuditLog } from './audit/audit-log.ts';
 import { RefusalCounter } from './audit/refusal-counter.ts';
@@ -86,6 +86,7 @@ import { TtlPolicy } from './registry/ttl-policy.ts';
 import { readWebAuthorities } from './registry/web-authorities.ts';
 import { RestoredLock } from './restored-lock.ts';
 import { claimTrustDomain, prepareStateDir } from './state-dir.ts';
+import { StoreFollower } from './store-follower.ts';
 import { UnprovedConnections } from './unproved-connections.ts';
 
 /** What a server that is ready tells its starter. */
@@ -119,6 +120,7 @@ export function loadServerConfig(file: string): Promise<ServerConfig> {
 interface Context {
   readonly config: ServerConfig;
   readonly store: Datastore;
+  readonly follower: StoreFollower;
   readonly clock: Clock;
   readonly log: Logger;
   readonly metrics: ServerMetrics;
@@ -144,6 +146,7 @@ export async function runServer(config: ServerConfig, options: RunServerOptions)
   await claimTrustDomain(store, config.state_dir, config.trust_domain);
   const hostClock = options.clock ?? systemClock;
   const { clock } = own(closers, await ClockGuard.open({ store, clock: hostClock, log }));
+  const follower = own(closers, new StoreFollower({ store, clock, log }));
   const health = own(
     closers,
     await serveHealth({
@@ -154,7 +157,7 @@ export async function runServer(config: ServerConfig, options: RunServerOptions)
     }),
   );
   const configuredLevel = options.configuredLevel ?? (() => config.log.level);
-  const parts = { config, store, clock, log, metrics, closers, serving };
+  const parts = { config, store, follower, clock, log, metrics, closers, serving };
   const context: Context = { ...parts, configuredLevel };
   const { address, crl } = await serve(context, adminSocket);
   serving.set(true);
@@ -253,12 +256,15 @@ async function openCrlPort(
 }
 
 /** Audit, revocations and the authorities. */
-async function openCore({ config, store, clock, log, metrics, closers }: Context) {
+async function openCore(context: Context) {
+  const { config, store, follower, clock, log, metrics, closers } = context;
   const audit = new AuditLog(store, clock);
   await audit.load();
   const refusals = own(closers, new RefusalCounter({ store, audit, clock, log }));
   const revocations = new Revocations(store, clock);
   await revocations.load();
+  follower.add(() => audit.load());
+  follower.add(() => revocations.load());
   const keys = keyManager(config);
   const upstream = await upstreamAuthority(config, { clock, log });
   closers.defer(async () => await upstream?.[Symbol.asyncDispose]?.());
@@ -286,18 +292,19 @@ async function openCore({ config, store, clock, log, metrics, closers }: Context
 
 /** Identities, entries, agents and join tokens, with the index of entries loaded. */
 async function openRegistry(context: Context, core: Core) {
-  const { config, store, clock, log, metrics, closers } = context;
+  const { config, store, follower, clock, log, metrics, closers } = context;
   const { audit, revocations, refusals, authority } = core;
   const trustDomain = config.trust_domain;
   const serverId = SpiffeId.fromSegments(trustDomain, 'spire', 'server');
   const index = new EntryIndex(serverId.toString());
   const changes = new RegistryChanges({ clock, index });
   await changes.load(store);
+  follower.add(() => changes.catchUp(store));
   const shared = { store, clock, log, audit, revocations, changes, index, trustDomain };
   const defaults = identityDefaults(config);
   const identities = new Identities({ ...shared, defaults });
   const entries = new Entries({ ...shared, identities });
-  const agents = new Agents({ ...shared, refusals, entries });
+  const agents = new Agents({ ...shared, refusals, entries, onClone: config.on_clone });
   const adminIds = adminIdsOf(config);
   const registrars = new Registrars(shared);
   const defaultTtls = { x509Seconds: config.ttl.x509_svid, jwtSeconds: config.ttl.jwt_svid };
@@ -317,8 +324,6 @@ async function openRegistry(context: Context, core: Core) {
     }),
   );
   closers.defer(follow(changes.head, () => metrics.entries.set(index.size)));
-  if (store.foreignCommits !== undefined)
-    closers.defer(followOthers({ store, changes, log, commits: store.foreignCommits }));
   const forRegistrars = { adminIds, registrars, registrarScopes };
   const nodes = { agents, joinTokens, spentTokens };
   return { index, changes, identities, entries, ...nodes, ...federation, ...forRegistrars };
@@ -355,6 +360,7 @@ async function openServices(
     closers,
     await createAccess({
       ...shared,
+      followStore: (catchUp) => context.follower.add(catchUp),
       revocations: core.revocations,
       sessionMaximumSeconds: ttl.session_maximum,
       backendSetups: backendSetups(),
@@ -366,7 +372,7 @@ async function openServices(
     ...{ ...shared, authority, refusals, ttlSeconds: ttl.agent_svid },
     attestors: nodeAttestors(config.node_attestors, {
       ...{ trustDomain, clock, joinTokens, spentTokens, bundle },
-      isRevoked: (serial) => isSvidRevoked(store, serial),
+      isBarred: (svid) => isSvidBarred(store, svid, clock.now()),
     }),
   });
   const rules = { ttlPolicy: new TtlPolicy(config.ttl_policy), refusals };
@@ -436,30 +442,6 @@ function follow<T>(source: WatchedSource<T>, show: (value: T) => void): () => Pr
   const stop = new AbortController();
   const following = (async () => {
     for await (const value of source.values(stop.signal)) show(value);
-  })();
-  return async () => {
-    stop.abort();
-    await following;
-  };
-}
-
-/** Reads of what other servers on the store have committed, until the returned function is called. */
-function followOthers(options: {
-  readonly store: Datastore;
-  readonly changes: RegistryChanges;
-  readonly log: Logger;
-  readonly commits: WatchedSource<number>;
-}): () => Promise<void> {
-  const { store, changes, log, commits } = options;
-  const stop = new AbortController();
-  const following = (async () => {
-    for await (const _ of commits.values(stop.signal)) {
-      try {
-        await changes.catchUp(store);
-      } catch (error) {
-        if (!stop.signal.aborted) log.warn({ err: error }, 'changes of other servers not read');
-      }
-    }
   })();
   return async () => {
     stop.abort();

@@ -59,6 +59,17 @@ describe('RateLimit', () => {
     await limit.take('b', 1, never);
   });
 
+  it('refuses at once who would not wait that long, and takes no turn of the others', async () => {
+    const limit = new RateLimit({ perSecond: 1, clock });
+    await limit.take('a', 1, never, { withinMs: 0 });
+    const impatient = limit.take('a', 1, never, { withinMs: 999 });
+    await assert.rejects(impatient, { code: 'RESOURCE_EXHAUSTED' });
+    const next = progress(limit, 'a');
+    await clock.advance(1000);
+    await settle();
+    assert.equal(next.done, true);
+  });
+
   it('gives back the turn of a caller who has gone', async () => {
     const limit = new RateLimit({ perSecond: 1, clock });
     await limit.take('a', 1, never);

@@ -32,9 +32,15 @@ export class RateLimit {
   /**
    * Resolves when `client` may go on.
    * @param count how much of the limit it takes; more than a second's worth is refused
+   * @param patience how long the caller waits; who would wait in vain is refused at once
    * @throws Fault RESOURCE_EXHAUSTED; the signal's reason if that aborts first
    */
-  async take(client: string, count: number, signal: AbortSignal): Promise<void> {
+  async take(
+    client: string,
+    count: number,
+    signal: AbortSignal,
+    { withinMs = MOST_WAIT_MS }: { readonly withinMs?: number | undefined } = {},
+  ): Promise<void> {
     const { perSecond, clock } = this.#options;
     if (count > perSecond)
       throw new Fault('RESOURCE_EXHAUSTED', `rate (${count}) exceeds burst size (${perSecond})`);
@@ -43,7 +49,10 @@ export class RateLimit {
     const costMs = (count * 1000) / perSecond;
     const fullAt = Math.max(this.#fullAtMs.get(client) ?? now, now) + costMs;
     const waitMs = fullAt - 1000 - now;
-    if (waitMs > MOST_WAIT_MS || (!this.#fullAtMs.has(client) && this.size >= MOST_ADDRESSES))
+    if (
+      waitMs > Math.min(withinMs, MOST_WAIT_MS) ||
+      (!this.#fullAtMs.has(client) && this.size >= MOST_ADDRESSES)
+    )
       throw new Fault('RESOURCE_EXHAUSTED', 'too many calls from this address: try again later');
     this.#fullAtMs.set(client, fullAt);
     if (waitMs <= 0) return;

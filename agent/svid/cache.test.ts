@@ -53,6 +53,21 @@ describe('SvidCache', () => {
     assert.deepEqual(cache.due(1).length, 1);
   });
 
+  it('asks again for what is revoked, and serves it until there is another', async () => {
+    const cache = newCache();
+    const [a, b] = [entry('a'), entry('b')];
+    cache.setEntries([a, b]);
+    await issue(cache, a, b);
+    const serial = cache.state.value.identities[0]?.svid?.serial ?? '';
+    const crls = [Buffer.from('list')];
+    cache.setCrls({ crls, revoked: new Set([serial, '01']) });
+    assert.deepEqual(cache.state.value.crls, crls);
+    assert.deepEqual(dueIds(cache), ['a']);
+    assert.deepEqual(lacks(cache), [undefined, undefined]);
+    await issue(cache, a);
+    assert.deepEqual(dueIds(cache), []);
+  });
+
   it('asks again at half the life of an SVID', async () => {
     const cache = newCache();
     const a = entry('a');

@@ -8,6 +8,7 @@ import type { X509Svid } from '../../identity/x509-svid.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import { Watched, type WatchedSource } from '../../runtime/watched.ts';
 import { authorityStanding } from './authority-standing.ts';
+import type { ToldCrls } from './crls.ts';
 import { type AgentEntry, entryMatches } from './entry.ts';
 import { halfLife } from './half-life.ts';
 
@@ -109,8 +110,14 @@ export class SvidCache {
     this.#publish({ federated });
   }
 
-  /** Takes over all revocation lists. */
-  setCrls(crls: readonly Uint8Array[]): void {
+  /**
+   * Takes over all revocation lists. What they name is issued anew: a suspension may be over before its
+   * entries were seen to be gone, and a node may have attested again.
+   */
+  setCrls({ crls, revoked }: ToldCrls): void {
+    const now = this.#clock.now();
+    for (const slot of this.#slots.values())
+      if (slot.svid !== undefined && revoked.has(slot.svid.serial)) slot.dueAt = now;
     this.#publish({ crls });
   }
 

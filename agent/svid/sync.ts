@@ -125,8 +125,8 @@ export class ServerSync {
   }
 
   async #syncCrls(signal: AbortSignal): Promise<void> {
-    const crls = await this.#crls.sync(signal);
-    if (crls !== undefined) this.#options.cache.setCrls(crls);
+    const told = await this.#crls.sync(signal);
+    if (told !== undefined) this.#options.cache.setCrls(told);
   }
 
   async #syncBundle(signal: AbortSignal): Promise<void> {

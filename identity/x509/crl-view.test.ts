@@ -4,7 +4,7 @@ import { localSigner } from '../signer.ts';
 import { parseTrustDomain } from '../spiffe-id.ts';
 import { createSelfSignedCa } from './ca.ts';
 import { parseCertificate } from './certificate.ts';
-import { type Crl, type CrlInit, parseCrl, signCrl } from './crl.ts';
+import { CRL_REASON, type Crl, type CrlInit, type CrlReason, parseCrl, signCrl } from './crl.ts';
 import { CrlView } from './crl-view.ts';
 
 const HOUR_MS = 3_600_000;
@@ -29,8 +29,9 @@ describe('CrlView', () => {
       number: bigint,
       serials: readonly string[] = [],
       issuer: CrlInit['issuer'] = certificate,
+      reason: CrlReason = CRL_REASON.privilegeWithdrawn,
     ): Promise<Crl> => {
-      const revoked = serials.map((serial) => ({ serial, revokedAt: START, reason: 9 as const }));
+      const revoked = serials.map((serial) => ({ serial, revokedAt: START, reason }));
       const times = { thisUpdate: START, nextUpdate: new Date(START.getTime() + HOUR_MS) };
       return parseCrl(
         await signCrl({ number, issuer, revoked, ...times }, localSigner(ca.privateKey)),
@@ -57,6 +58,15 @@ describe('CrlView', () => {
     view.offer([await ca.list(3n, ['02'])]);
     assert.equal(view.status('01', ca.certificate), 'good');
     assert.equal(view.status('02', ca.certificate), 'revoked');
+  });
+
+  it('tells what is held back from what is revoked', async () => {
+    const ca = await newCa();
+    const { certificate } = ca;
+    view.offer([await ca.list(1n, ['01'], certificate, CRL_REASON.certificateHold)]);
+    assert.equal(view.status('01', certificate), 'held');
+    clock.advance(2 * HOUR_MS + 1);
+    assert.equal(view.status('01', certificate), 'outdated');
   });
 
   it('relies on a list for twice its time, and on the authority no longer after that', async () => {

@@ -1,11 +1,11 @@
 import type { Clock } from '../../runtime/clock.ts';
 import type { Certificate } from './certificate.ts';
-import { type Crl, isCrlOf } from './crl.ts';
+import { CRL_REASON, type Crl, isCrlOf } from './crl.ts';
 
 /** What is known of one serial of one authority. */
-export type RevocationStatus = 'good' | 'revoked' | 'outdated';
+export type RevocationStatus = 'good' | 'revoked' | 'held' | 'outdated';
 
-/** Tells of a leaf whose chain verifies; `authority` is the one that signed it. */
+/** Tells of a certificate whose chain verifies; `authority` is the one that signed it. */
 export type RevocationView = (serial: string, authority: Certificate) => RevocationStatus;
 
 /** Beyond it no authorities are taken note of: a trust domain has a handful. */
@@ -43,10 +43,12 @@ export class CrlView {
   readonly status: RevocationView = (serial, authority) => {
     const crl = this.#newestOf(authority);
     if (crl === undefined) return 'good';
-    if (crl.revoked.has(serial)) return 'revoked';
+    const reason = crl.revoked.get(serial)?.reason;
+    if (reason !== undefined && reason !== CRL_REASON.certificateHold) return 'revoked';
     const { thisUpdate, nextUpdate } = crl;
     const end = 2 * nextUpdate.getTime() - thisUpdate.getTime();
-    return this.#clock.now().getTime() > end ? 'outdated' : 'good';
+    if (this.#clock.now().getTime() > end) return 'outdated';
+    return reason === undefined ? 'good' : 'held';
   };
 
   #newestOf(authority: Certificate): Crl | undefined {

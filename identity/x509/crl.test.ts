@@ -129,7 +129,7 @@ describe('a certificate revocation list', () => {
 
   it('is refused when it is not exactly of this form', async () => {
     const ca = await newCa();
-    const der = Buffer.from(await ca.sign({ revoked: [entry('11'), entry('22')] }));
+    const der = Buffer.from(await ca.sign({ revoked: [entry('11'), entry('22', 9)] }));
     const changed = (from: string, to: string) =>
       Buffer.from(der.toString('hex').replace(from, to), 'hex');
     const wrong = {
@@ -137,6 +137,9 @@ describe('a certificate revocation list', () => {
       'bytes after it': Buffer.concat([der, Buffer.of(0)]),
       'serials not ascending': changed('020111', '020133'),
       'a serial twice': changed('020111', '020122'),
+      'a reason that is none': changed('0a0109', '0a0107'),
+      'a reason that is no enumerated': changed('0a0109', '020109'),
+      'another extension of an entry': changed('0603551d15', '0603551d18'),
       'version 1': changed('020101', '020100'),
       'another extension': changed('0603551d14', '0603551d1b'),
       'no dates in order': changed(

@@ -4,6 +4,7 @@
  * Source: RFC 5280 5. Stricter: both extensions that it demands must be there and no others, nextUpdate
  * must be there, serials must be ascending, and entries bear a reason and nothing else.
  */
+import { setImmediate as breathe } from 'node:timers/promises';
 import { Fault } from '../../runtime/fault.ts';
 import type { Signer } from '../signer.ts';
 import { type Certificate, publicKeyOf } from './certificate.ts';
@@ -86,7 +87,6 @@ const CRL_NUMBER = '2.5.29.20';
 const REASON_CODE = '2.5.29.21';
 const VERSION_2 = Buffer.of(2, 1, 1);
 const LONGEST_NUMBER = 20;
-const REASONS: ReadonlySet<number> = new Set(Object.values(CRL_REASON));
 
 /**
  * A signed list, DER.
@@ -94,13 +94,17 @@ const REASONS: ReadonlySet<number> = new Set(Object.values(CRL_REASON));
  */
 export async function signCrl(init: CrlInit, signer: Signer): Promise<Uint8Array> {
   const algorithm = algorithmFor(signer.publicKey);
-  const tbs = tbsCertList(init, algorithm);
+  const tbs = tbsCertList(init, algorithm, await derEntries(init.revoked));
   const signature = await signer.sign(tbs, algorithm);
   return long(TAG.sequence, tbs, algorithm.identifier, derOctetBits(signature));
 }
 
-function tbsCertList(init: CrlInit, algorithm: SignatureAlgorithm): Buffer {
-  const { issuer, number, thisUpdate, nextUpdate, revoked } = init;
+function tbsCertList(
+  init: CrlInit,
+  algorithm: SignatureAlgorithm,
+  entries: readonly Buffer[],
+): Buffer {
+  const { issuer, number, thisUpdate, nextUpdate } = init;
   if (issuer.subjectKeyId === undefined) throw new Error('an authority without subject key id');
   const keyId = der(TAG.sequence, der(0x80, issuer.subjectKeyId));
   const extensions = der(
@@ -108,7 +112,6 @@ function tbsCertList(init: CrlInit, algorithm: SignatureAlgorithm): Buffer {
     derExtension(OID.authorityKeyId, false, keyId),
     derExtension(CRL_NUMBER, false, derInteger(bytesOf(number))),
   );
-  const entries = [...revoked].sort((a, b) => compareSerials(a.serial, b.serial)).map(derEntry);
   return long(
     TAG.sequence,
     VERSION_2,
@@ -122,20 +125,39 @@ function tbsCertList(init: CrlInit, algorithm: SignatureAlgorithm): Buffer {
   );
 }
 
+/** A list may be of tens of thousands, so that others get their turn while it is made. */
+async function derEntries(revoked: readonly RevokedSerial[]): Promise<Buffer[]> {
+  const sorted = [...revoked].sort((a, b) => compareSerials(a.serial, b.serial));
+  const entries: Buffer[] = [];
+  for (const one of sorted) {
+    if (entries.length % CHUNK === CHUNK - 1) await breathe();
+    entries.push(derEntry(one));
+  }
+  return entries;
+}
+
+const CHUNK = 500;
+
 function derEntry({ serial, revokedAt, reason }: RevokedSerial): Buffer {
-  const code = der(TAG_ENUMERATED, Buffer.of(reason));
-  return der(
-    TAG.sequence,
-    derInteger(Buffer.from(serial, 'hex')),
-    derTime(revokedAt),
-    // RFC 5280 5.3.1 wants no entry that says `unspecified`.
-    ...(reason === CRL_REASON.unspecified
-      ? []
-      : [der(TAG.sequence, derExtension(REASON_CODE, false, code))]),
-  );
+  const number = derInteger(Buffer.from(serial, 'hex'));
+  return der(TAG.sequence, number, derTime(revokedAt), REASON_DER.get(reason) ?? NOTHING);
 }
 
 const TAG_ENUMERATED = 0x0a;
+const NOTHING = Buffer.of();
+/** The extensions of an entry; RFC 5280 5.3.1 wants none that say `unspecified`. */
+const REASON_DER: ReadonlyMap<CrlReason, Buffer> = new Map(
+  Object.values(CRL_REASON)
+    .filter((reason) => reason !== CRL_REASON.unspecified)
+    .map((reason) => {
+      const code = der(TAG_ENUMERATED, Buffer.of(reason));
+      return [reason, der(TAG.sequence, derExtension(REASON_CODE, false, code))];
+    }),
+);
+/** DER has one spelling for each. */
+const REASON_BY_DER: ReadonlyMap<string, CrlReason> = new Map(
+  [...REASON_DER].map(([reason, bytes]) => [bytes.toString('latin1'), reason]),
+);
 
 function long(tag: number, ...parts: readonly Uint8Array[]): Buffer {
   return boundedDer(tag, parts, MAXIMUM_CRL_BYTES);
@@ -226,9 +248,10 @@ function readKnown(extensions: readonly Extension[]): Pick<Crl, 'authorityKeyId'
 function readEntries(list: Der): Map<string, RevokedSerial> {
   const reader = DerReader.inside(list, MAXIMUM_CRL_BYTES);
   const revoked = new Map<string, RevokedSerial>();
+  const times = new Map<string, Date>();
   let last = '';
   do {
-    const entry = readEntry(reader.take(TAG.sequence));
+    const entry = readEntry(reader.take(TAG.sequence), times);
     if (compareSerials(last, entry.serial) >= 0) throw new DerError('serials not ascending');
     last = entry.serial;
     revoked.set(entry.serial, entry);
@@ -236,28 +259,23 @@ function readEntries(list: Der): Map<string, RevokedSerial> {
   return revoked;
 }
 
-function readEntry(value: Der): RevokedSerial {
+/** @param times those of the entries before, which mostly come many together */
+function readEntry(value: Der, times: Map<string, Date>): RevokedSerial {
   const parts = DerReader.inside(value);
   const serial = readUnsigned(parts.take(TAG.integer)).toString('hex');
-  const revokedAt = readTime(parts.any());
-  const reason = parts.done ? CRL_REASON.unspecified : readReason(parts.sequence());
+  const time = parts.any();
+  const spelled = time.raw.toString('latin1');
+  const revokedAt = times.get(spelled) ?? readTime(time);
+  times.set(spelled, revokedAt);
+  const reason = parts.done ? CRL_REASON.unspecified : readReason(parts.any());
   parts.end();
   return { serial, revokedAt, reason };
 }
 
-function readReason(reader: DerReader): CrlReason {
-  const [first, ...more] = readExtensions(reader);
-  if (first?.oid !== REASON_CODE || first.critical || more.length > 0) {
-    throw new DerError('entry with an extension other than its reason');
-  }
-  const { content } = DerReader.only(first.value, TAG_ENUMERATED);
-  const [code] = content;
-  if (content.length !== 1 || !isReason(code)) throw new DerError('unknown reason');
-  return code;
-}
-
-function isReason(code: number | undefined): code is CrlReason {
-  return code !== undefined && REASONS.has(code);
+function readReason({ raw }: Der): CrlReason {
+  const reason = REASON_BY_DER.get(raw.toString('latin1'));
+  if (reason === undefined) throw new DerError('entry with more than a known reason');
+  return reason;
 }
 
 function same(a: Uint8Array, b: Uint8Array): boolean {

@@ -29,6 +29,7 @@ const authority = handMadeCa({ notAfter: inHours(10) });
 const issuer = parseCertificate(authority.der);
 const bundle = makeBundle({ trustDomain: TD, x509: [authority.der] });
 const common = { issuer, notAfter: inHours(2), now };
+const ECDSA_SHA512 = { identifier: Buffer.from('300a06082a8648ce3d040304', 'hex'), hash: 'sha512' };
 const key = newKey();
 const spki = spkiOf(key);
 
@@ -104,6 +105,7 @@ describe('lintLeaf', () => {
     ['an extension more', { moreExtensions: [strange] }, 'extensions of a leaf'],
     ['a short serial number', { serial: Buffer.of(0x51, 1, 2, 3) }, 'serial number of 16 bytes'],
     ['another key', { key: newKey() }, 'key as asked for'],
+    ['SHA-512', { algorithm: ECDSA_SHA512 }, 'signature algorithm of the authority'],
     ['an end that is too late', { notAfter: inHours(3) }, 'end as asked for'],
     ['an end that has passed', { notAfter: inHours(-0.5) }, 'good from now on'],
     ['a beginning to come', { notBefore: inHours(1), notAfter: inHours(2) }, 'good from now on'],

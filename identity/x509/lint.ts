@@ -7,10 +7,11 @@
  */
 import { isIPv6, SocketAddress } from 'node:net';
 import type { SpiffeId, TrustDomain } from '../spiffe-id.ts';
-import { type Certificate, isCritical, parseCertificate } from './certificate.ts';
+import { type Certificate, isCritical, parseCertificate, publicKeyOf } from './certificate.ts';
 import { DerReader, TAG } from './der.ts';
 import { type KeyUsage, OID } from './extensions.ts';
 import { subjectKeyIdOf } from './key.ts';
+import { algorithmFor } from './signature.ts';
 
 /** What every certificate has to say. */
 interface Expected {
@@ -53,7 +54,10 @@ const CA_EXTENSIONS: ReadonlySet<string> = new Set(
 
 const COMMON: readonly Rule<Expected>[] = [
   ['serial number of 16 bytes', ({ serial }) => serial.length !== SERIAL_DIGITS],
-  ['signature algorithm allowed', (one) => one.signatureAlgorithm === undefined],
+  [
+    'signature algorithm of the authority',
+    ({ signatureAlgorithm: used }, { issuer }) => used !== algorithmFor(publicKeyOf(issuer)),
+  ],
   ['issuer name of the authority', (one, { issuer }) => !same(one.issuer, issuer.subject)],
   ['key as asked for', (one, { spki }) => !same(one.spki, spki)],
   ['good from now on', (one, { now }) => one.notBefore > now || one.notAfter <= now],

@@ -41,6 +41,8 @@ export interface AccessOptions {
   /** By the type of backend. */
   readonly backendSetups: ReadonlyMap<string, BackendSetup>;
   readonly entries: Pick<Entries, 'create'>;
+  /** Has `catchUp` called whenever another server may have changed the store. */
+  followStore(catchUp: () => Promise<void>): void;
   /** Destroys the connections of the gateway with this SPIFFE ID. */
   disconnectGateway(id: string): void;
 }
@@ -61,6 +63,7 @@ export async function createAccess(options: AccessOptions): Promise<Access> {
   const { store } = options;
   const resources = new Resources(store);
   await resources.load();
+  options.followStore(() => resources.load());
   const sessions = new Sessions(options);
   const leases = new SessionLeases({ ...options, sessions });
   const links = new GatewayLinks({

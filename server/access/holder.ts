@@ -52,11 +52,13 @@ export async function findCredentialHolder(
     `select l.spiffe_id, l.entry_id, l.agent_id, a.banned, e.id as entry_found,
             e.expires_at_ms as entry_end_ms, i.status, i.owner, i.purpose, i.environment,
             i.expires_at_ms as identity_end_ms,
-            exists (select 1 from revocations r
-                    where r.at_ms >= l.issued_at_ms and r.cause <> 'lock.create'
-                      and ((r.subject_kind = 'serial' and r.subject = l.serial)
-                        or (r.subject_kind = 'entry_id' and r.subject = l.entry_id)
-                        or (r.subject_kind = 'agent_id' and r.subject = l.agent_id))) as revoked
+            (l.revoked_at_ms is not null
+             or exists (select 1 from revocations r
+                        where r.at_ms >= l.issued_at_ms and r.cause <> 'lock.create'
+                          and ((r.subject_kind = 'serial' and r.subject = l.serial)
+                            or (r.subject_kind = 'entry_id' and r.subject = l.entry_id)
+                            or (r.subject_kind = 'agent_id' and r.subject = l.agent_id)))
+            ) as revoked
      from ledger l
      left join agents a on a.id = l.agent_id
      left join entries e on e.id = l.entry_id and e.spiffe_id = l.spiffe_id

@@ -47,7 +47,8 @@ export async function listLocks(reader: Reader): Promise<Lock[]> {
   });
 }
 
-function isInForce(lock: Lock, now: Date): boolean {
+/** Whether it has not run out. */
+export function isInForce(lock: Lock, now: Date): boolean {
   return lock.expiresAt === undefined || timestampDate(lock.expiresAt) > now;
 }
 

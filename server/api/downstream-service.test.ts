@@ -23,10 +23,11 @@ describe('downstreamService', () => {
   let server: RunningServer;
   let nested: RpcChannel;
   let entryId: string;
+  let agentId: string;
   before(async () => {
     server = await RunningServer.start();
     const first = await svidOfNewEntry(server, '/nested', { downstream: true });
-    entryId = first.entryId;
+    ({ entryId, agentId } = first);
     nested = await server.dial(first.svid);
   });
   after(() => server[Symbol.asyncDispose]());
@@ -58,8 +59,8 @@ describe('downstreamService', () => {
     const { serial } = parseCertificate(caCertChain[0] ?? Buffer.of());
     const told = (await server.events()).find(({ svidSerial }) => svidSerial === serial);
     assert.deepEqual(
-      [told?.type, told?.actor?.kind, told?.actor?.spiffeId, told?.entryId],
-      ['identity.svid.issued', 'downstream', `spiffe://${TD}/nested`, entryId],
+      [told?.type, told?.actor?.kind, told?.actor?.spiffeId, told?.entryId, told?.agentId],
+      ['identity.svid.issued', 'downstream', `spiffe://${TD}/nested`, entryId, agentId],
     );
     assert.equal(told?.attributes.use, 'downstream_ca');
   });

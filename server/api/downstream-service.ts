@@ -9,7 +9,8 @@ import type { Clock } from '../../runtime/clock.ts';
 import { Fault } from '../../runtime/fault.ts';
 import type { Implementation } from '../../runtime/grpc-server.ts';
 import type { Authority } from '../authority/authority.ts';
-import type { Datastore } from '../plugins/datastore/datastore.ts';
+import type { Datastore, Reader } from '../plugins/datastore/datastore.ts';
+import { text } from '../plugins/datastore/row.ts';
 import { jwtFromMessages, jwtKeyMessage } from '../registry/bundle-message.ts';
 import { actorOf, type Caller, type DownstreamCaller } from './callers.ts';
 
@@ -43,8 +44,8 @@ export function downstreamService(options: DownstreamServiceOptions): Downstream
           actor: actorOf(server),
           entryId: server.entry.id,
         };
-        const { chain, roots } = await store.transaction((tx) =>
-          authority.signDownstreamCa(tx, request),
+        const { chain, roots } = await store.transaction(async (tx) =>
+          authority.signDownstreamCa(tx, { ...request, ...(await agentOf(tx, server)) }),
         );
         return { caCertChain: [...chain], x509Authorities: [...roots] };
       },
@@ -90,6 +91,18 @@ function endOf(
   const ttlSeconds = preferredTtl === 0 ? caTtlSeconds : preferredTtl;
   const wished = clock.now().getTime() + ttlSeconds * 1000;
   return new Date(expiresAt === 0n ? wished : Math.min(wished, Number(expiresAt) * 1000));
+}
+
+/** The agent that the server has its SVID from; none if an operator minted that. */
+async function agentOf(
+  reader: Reader,
+  { serial }: DownstreamCaller,
+): Promise<{ readonly agentId?: string }> {
+  const row = await reader.get(
+    `select agent_id from ledger where serial = ? and kind = 'x509' and agent_id is not null`,
+    serial,
+  );
+  return row === undefined ? {} : { agentId: text(row, 'agent_id') };
 }
 
 function downstreamOf(caller: Caller): DownstreamCaller {

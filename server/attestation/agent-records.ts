@@ -10,6 +10,8 @@ export interface AgentRecord {
   /** Of the SVID it uses, lower-case hex; empty once banned. */
   readonly serial: string;
   readonly expiresAt: Date;
+  /** When it began to use that SVID; the epoch if it was taken over from elsewhere. */
+  readonly currentSince: Date;
   /** Of the SVID that becomes the current one on first use. */
   readonly newSerial: string | undefined;
   readonly isBanned: boolean;
@@ -39,6 +41,7 @@ function agentFromRow(row: Row): AgentRecord {
     attestationType: text(row, 'attestation_type'),
     serial: text(row, 'serial'),
     expiresAt: instant(row, 'not_after_ms'),
+    currentSince: instant(row, 'current_since_ms'),
     newSerial: optionalText(row, 'new_serial'),
     isBanned: integer(row, 'banned') !== 0,
     canReattest: integer(row, 'can_reattest') !== 0,

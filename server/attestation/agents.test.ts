@@ -8,16 +8,17 @@ import {
   PermissionDeniedDetails_Reason as Reason,
 } from '../../proto/gen/spire/api/types/status_pb.ts';
 import { Fault } from '../../runtime/fault.ts';
+import { onEachStore } from '../../test/fixtures/each-store.ts';
 import { OPERATOR, RegistryWorld, TD } from '../../test/fixtures/registry-world.ts';
 import { findAgent } from './agent-records.ts';
 import type { AgentProof } from './agents.ts';
 
 const ID = SpiffeId.parse(`spiffe://${TD}/spire/agent/x509pop/a`);
 
-describe('Agents', () => {
+onEachStore('Agents', (fresh) => {
   let world: RegistryWorld;
   beforeEach(async () => {
-    world = await RegistryWorld.open();
+    world = await RegistryWorld.open({ store: await fresh().open() });
     await world.attest('a');
   });
   afterEach(() => world[Symbol.asyncDispose]());

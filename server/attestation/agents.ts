@@ -9,7 +9,7 @@ import { Outcome } from '../../proto/gen/writ/audit/v1/audit_pb.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import { Fault } from '../../runtime/fault.ts';
 import type { Logger } from '../../runtime/log.ts';
-import type { Actor } from '../access/actor.ts';
+import { type Actor, SERVER_ACTOR } from '../access/actor.ts';
 import type { Revocations } from '../access/revocations.ts';
 import type { AuditLog } from '../audit/audit-log.ts';
 import type { RefusalCounter } from '../audit/refusal-counter.ts';
@@ -20,6 +20,7 @@ import type { RegistryChanges } from '../registry/registry-changes.ts';
 import { type Selector, selectorsToJson } from '../registry/selectors.ts';
 import { type AgentRecord, findAgent } from './agent-records.ts';
 import { permissionDenied } from './permission-denied.ts';
+import { isSupersededForLong } from './superseded-svid.ts';
 
 const MAXIMUM_VERSION = 128;
 
@@ -32,6 +33,8 @@ export interface AgentsOptions {
   readonly revocations: Revocations;
   readonly changes: RegistryChanges;
   readonly entries: Entries;
+  /** What an agent gets beside an alarm when an SVID is used that it has replaced. */
+  readonly onClone: 'alarm' | 'ban';
 }
 
 /** What an agent shows at a call. */
@@ -53,6 +56,13 @@ export interface Attestation {
   readonly notAfter: Date;
 }
 
+interface ShutOut {
+  readonly act: 'ban' | 'evict';
+  /** Ends the sentence that its sessions end with. */
+  readonly said: string;
+  readonly reason?: string;
+}
+
 export class Agents {
   readonly #options: AgentsOptions;
 
@@ -69,6 +79,7 @@ export class Agents {
     if (proof.serial === record.serial) return record;
     if (proof.serial === record.newSerial) return this.#activate(record, proof);
     this.#alarm(proof);
+    await this.#banClone(record, proof.serial);
     throw permissionDenied('agent SVID is not active', Reason.AGENT_NOT_ACTIVE);
   }
 
@@ -101,18 +112,20 @@ export class Agents {
     const id = node.id.toString();
     await tx.run(
       `insert into agents (id, attestation_type, serial, not_after_ms, can_reattest, selectors,
-         attested_at_ms)
-       values (?, ?, ?, ?, ?, ?, ?)
+         attested_at_ms, current_since_ms)
+       values (?, ?, ?, ?, ?, ?, ?, ?)
        on conflict (id) do update set attestation_type = excluded.attestation_type,
          serial = excluded.serial, not_after_ms = excluded.not_after_ms, new_serial = null,
          new_not_after_ms = null, can_reattest = excluded.can_reattest,
-         selectors = excluded.selectors, attested_at_ms = excluded.attested_at_ms`,
+         selectors = excluded.selectors, attested_at_ms = excluded.attested_at_ms,
+         current_since_ms = excluded.current_since_ms`,
       id,
       node.type,
       node.serial,
       node.notAfter.getTime(),
       node.canReattest ? 1 : 0,
       selectorsToJson(node.selectors),
+      clock.now().getTime(),
       clock.now().getTime(),
     );
     await audit.append(tx, {
@@ -149,7 +162,7 @@ export class Agents {
   }
 
   /** Shuts a node out until it is evicted, and ends the sessions it vouches for. @throws Fault NOT_FOUND */
-  ban(id: string, actor: Actor): Promise<void> {
+  ban(id: string, actor: Actor, reason = ''): Promise<void> {
     return this.#options.store.transaction(async (tx) => {
       await this.#require(tx, id);
       await tx.run(
@@ -157,7 +170,7 @@ export class Agents {
          where id = ?`,
         id,
       );
-      await this.#shutOut(tx, id, actor, { act: 'ban', said: 'was banned' });
+      await this.#shutOut(tx, id, actor, { act: 'ban', said: 'was banned', reason });
     });
   }
 
@@ -176,7 +189,7 @@ export class Agents {
     tx: Transaction,
     id: string,
     actor: Actor,
-    { act, said }: { readonly act: 'ban' | 'evict'; readonly said: string },
+    { act, said, reason = '' }: ShutOut,
   ): Promise<void> {
     const { audit, revocations, changes } = this.#options;
     await revocations.revoke(tx, {
@@ -189,6 +202,7 @@ export class Agents {
       outcome: Outcome.SUCCESS,
       actor,
       agentId: id,
+      reason,
     });
     await changes.record(tx, { kind: 'agent', id });
   }
@@ -198,16 +212,25 @@ export class Agents {
   }
 
   async #activate(record: AgentRecord, { serial }: AgentProof): Promise<AgentRecord> {
+    const currentSince = this.#options.clock.now();
     await this.#options.store.transaction((tx) =>
       tx.run(
         `update agents set serial = new_serial, not_after_ms = new_not_after_ms,
-           new_serial = null, new_not_after_ms = null
+           new_serial = null, new_not_after_ms = null, current_since_ms = ?
          where id = ? and new_serial = ?`,
+        currentSince.getTime(),
         record.id,
         serial,
       ),
     );
-    return { ...record, serial, newSerial: undefined };
+    return { ...record, serial, currentSince, newSerial: undefined };
+  }
+
+  async #banClone(record: AgentRecord, serial: string): Promise<void> {
+    const { store, clock, onClone } = this.#options;
+    if (onClone !== 'ban') return;
+    if (await isSupersededForLong(store, record, serial, clock.now()))
+      await this.ban(record.id, SERVER_ACTOR, 'an SVID that it has replaced was used again');
   }
 
   #alarm({ id, serial, address }: AgentProof): void {

@@ -7,6 +7,7 @@ import {
 } from '../../proto/gen/spire/api/server/agent/v1/agent_pb.ts';
 import { LockSchema, ResourceSchema } from '../../proto/gen/writ/resource/v1/resource_pb.ts';
 import { createLogger } from '../../runtime/log.ts';
+import { onEachStore } from '../../test/fixtures/each-store.ts';
 import { anyCsr, RegistryWorld, TD } from '../../test/fixtures/registry-world.ts';
 import type { AttestedNode, NodeAttestor } from '../plugins/node-attestor/node-attestor.ts';
 import { findAgent } from './agent-records.ts';
@@ -20,10 +21,10 @@ const ID = SpiffeId.parse(`spiffe://${TD}/spire/agent/quiz/a`);
 const NODE: AttestedNode = { agentId: ID, selectors: ['room:1'], canReattest: true };
 const FROM = { from: '127.0.0.1:1', signal: new AbortController().signal };
 
-describe('NodeAttestation', () => {
+onEachStore('NodeAttestation', (fresh) => {
   let world: RegistryWorld;
   beforeEach(async () => {
-    world = await RegistryWorld.open();
+    world = await RegistryWorld.open({ store: await fresh().open() });
   });
   afterEach(() => world[Symbol.asyncDispose]());
 

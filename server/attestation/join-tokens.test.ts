@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
 import { SpiffeId } from '../../identity/spiffe-id.ts';
+import { onEachStore } from '../../test/fixtures/each-store.ts';
 import { OPERATOR, RegistryWorld, TD } from '../../test/fixtures/registry-world.ts';
 
-describe('JoinTokens', () => {
+onEachStore('JoinTokens', (fresh) => {
   it('leaves no alias behind a token that was presented too late', async () => {
-    await using world = await RegistryWorld.open();
+    await using world = await RegistryWorld.open({ store: await fresh().open() });
     const alias = SpiffeId.fromSegments(TD, 'cluster');
     const { token } = await world.joinTokens.create({ ttlSeconds: 60, alias }, OPERATOR);
     assert.equal(world.index.size, 1);
@@ -14,7 +15,7 @@ describe('JoinTokens', () => {
   });
 
   it('keeps the alias of a token that was spent in time', async () => {
-    await using world = await RegistryWorld.open();
+    await using world = await RegistryWorld.open({ store: await fresh().open() });
     const alias = SpiffeId.fromSegments(TD, 'cluster');
     const { token } = await world.joinTokens.create({ ttlSeconds: 60, alias }, OPERATOR);
     assert.ok(await world.joinTokens.take(Buffer.from(token)));

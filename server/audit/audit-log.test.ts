@@ -5,19 +5,19 @@ import { timestampDate, timestampFromDate } from '@bufbuild/protobuf/wkt';
 import { EventSchema, type SealedEvent } from '../../proto/gen/writ/audit/v1/audit_pb.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import { systemClock } from '../../runtime/clock.ts';
+import { onEachStore } from '../../test/fixtures/each-store.ts';
 import type { Datastore } from '../plugins/datastore/datastore.ts';
-import { openSqlite } from '../plugins/datastore/sqlite.ts';
 import { AuditLog } from './audit-log.ts';
 
 const NOW = new Date('2026-01-01T00:00:00Z');
 const CLOCK: Clock = { ...systemClock, now: () => NOW };
 const GATEWAY = 'spiffe://example.org/writ/gateway/a';
 
-describe('AuditLog', () => {
+onEachStore('AuditLog', (fresh) => {
   let store: Datastore;
   let log: AuditLog;
   beforeEach(async () => {
-    store = await openSqlite(':memory:');
+    store = await fresh().open();
     log = new AuditLog(store, CLOCK);
   });
   afterEach(() => store[Symbol.asyncDispose]());

@@ -3,6 +3,8 @@ import { setImmediate as breathe } from 'node:timers/promises';
 import { create, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
 import { timestampDate, timestampFromDate, timestampMs } from '@bufbuild/protobuf/wkt';
 import {
+  type Actor,
+  ActorSchema,
   type Event,
   EventSchema,
   Outcome,
@@ -71,13 +73,15 @@ export class AuditLog {
     const at = this.#clock.now();
     let writerSeq = this.#ownSeqs.get(tx) ?? (await lastWriterSeq(tx, SERVER));
     const request = requestId();
+    const stamp = { at: timestampFromDate(at), writer: SERVER };
+    const actorOf = actorMessages();
     const stamped = events.map((event) => ({
       ...event,
       ...(request !== undefined && {
         attributes: { ...event.attributes, request_id: request },
       }),
-      at: timestampFromDate(at),
-      writer: SERVER,
+      ...stamp,
+      actor: actorOf(event.actor),
       writerSeq: ++writerSeq,
     }));
     await this.#chain(tx, stamped);
@@ -189,7 +193,20 @@ async function lastWriterSeq(reader: Reader, writer: string): Promise<bigint> {
   return row === undefined ? 0n : BigInt(integer(row, 'n'));
 }
 
-function sha256(prefix: number, ...parts: readonly Uint8Array[]): Uint8Array {
-  const hashed = Buffer.concat([Uint8Array.of(prefix), ...parts]);
-  return new Uint8Array(digestOf('sha256', hashed, 'buffer'));
+const PREFIXES = [Uint8Array.of(0), Uint8Array.of(1)] as const;
+
+function sha256(prefix: 0 | 1, ...parts: readonly Uint8Array[]): Uint8Array {
+  return digestOf('sha256', Buffer.concat([PREFIXES[prefix], ...parts]), 'buffer');
+}
+
+/** Most events of a transaction are one actor's, whose message is then made once. */
+function actorMessages(): (init: EventInit['actor']) => Actor | undefined {
+  let last: EventInit['actor'];
+  let message: Actor | undefined;
+  return (init) => {
+    if (init === undefined) return undefined;
+    if (init !== last) message = create(ActorSchema, init);
+    last = init;
+    return message;
+  };
 }

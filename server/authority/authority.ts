@@ -2,8 +2,11 @@
  * The only holder of the keys that sign SVIDs: what it signs is in the ledger and the audit log before
  * it is given out.
  */
+import type { KeyObject } from 'node:crypto';
 import type { Bundle } from '../../identity/bundle.ts';
+import { LONGEST_TOKEN } from '../../identity/compact-jws.ts';
 import { type JwtSigner, jwtSigner } from '../../identity/jwt-svid.ts';
+import { lintJwtSvid } from '../../identity/jwt-svid-lint.ts';
 import type { Signer } from '../../identity/signer.ts';
 import type { SpiffeId } from '../../identity/spiffe-id.ts';
 import { subordinateCa } from '../../identity/x509/ca.ts';
@@ -95,11 +98,17 @@ interface LeafAuthority {
   readonly leaf: LeafSigner<SignedLeaf | Promise<SignedLeaf>>;
 }
 
+interface TokenAuthority {
+  readonly row: AuthorityRow;
+  readonly publicKey: KeyObject;
+  readonly sign: JwtSigner;
+}
+
 export class Authority {
   readonly #options: AuthorityOptions;
   readonly #bundle: BundleOfState;
   #x509: LeafAuthority | undefined;
-  #jwt: { readonly row: AuthorityRow; readonly sign: JwtSigner } | undefined;
+  #jwt: TokenAuthority | undefined;
 
   constructor(options: AuthorityOptions) {
     this.#options = options;
@@ -150,17 +159,17 @@ export class Authority {
 
   /**
    * As `signX509`, for a token. Its `jti` is its serial in the ledger.
-   * @throws Fault FAILED_PRECONDITION if it would have ended already
+   * @throws Fault FAILED_PRECONDITION if it would have ended already, INVALID_ARGUMENT for its audience
    */
   async signJwt(tx: Transaction, request: JwtRequest): Promise<SignedJwt> {
-    const { row, sign } = this.#jwtAuthority();
+    const { row, publicKey, sign } = this.#jwtAuthority();
     const now = this.#options.clock.now();
     const issuedAt = wholeSeconds(now);
     const expiresAt = wholeSeconds(earlier(request.notAfter, row.notAfter));
     if (expiresAt <= now)
       throw new Fault('FAILED_PRECONDITION', 'the token would have ended already');
     const serial = randomId('j_');
-    const signing = sign({
+    const wanted = {
       id: request.id,
       audience: [...request.audience],
       issuedAt,
@@ -168,8 +177,12 @@ export class Authority {
       keyId: row.id,
       jti: serial,
       issuer: this.#options.jwtIssuer,
-    });
+    };
+    const signing = sign(wanted);
     const token = typeof signing === 'string' ? signing : await signing;
+    if (token.length > LONGEST_TOKEN)
+      throw new Fault('INVALID_ARGUMENT', 'the token would be longer than 16 KiB');
+    lintJwtSvid(token, { ...wanted, publicKey, now });
     await this.#record(tx, request, row, {
       ...{ kind: 'jwt', serial, notAfter: expiresAt, issuedAt: now },
     });
@@ -233,9 +246,10 @@ export class Authority {
     return this.#x509;
   }
 
-  #jwtAuthority(): { readonly row: AuthorityRow; readonly sign: JwtSigner } {
+  #jwtAuthority(): TokenAuthority {
     const { row, signer } = this.#active('jwt');
-    if (this.#jwt?.row.id !== row.id) this.#jwt = { row, sign: jwtSigner(signer) };
+    if (this.#jwt?.row.id !== row.id)
+      this.#jwt = { row, publicKey: signer.publicKey, sign: jwtSigner(signer) };
     return this.#jwt;
   }
 

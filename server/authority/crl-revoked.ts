@@ -9,13 +9,13 @@ export interface LeafRevocation {
   readonly cause: string;
 }
 
-/** A revoked leaf, and the authority that signed it; '' if that is not known. */
+/** A leaf that a list is to name, and the authority that signed it; '' if that is not known. */
 export interface RevokedLeaf extends RevokedSerial {
   readonly authorityId: string;
 }
 
 /** The columns that a leaf is revoked by; what is not here ends sessions alone. */
-const COLUMNS: ReadonlyMap<string, readonly string[]> = new Map([
+export const LEAF_COLUMNS: ReadonlyMap<string, readonly string[]> = new Map([
   ['serial', ['serial']],
   ['entry_id', ['entry_id']],
   ['spiffe_id', ['spiffe_id']],
@@ -23,11 +23,11 @@ const COLUMNS: ReadonlyMap<string, readonly string[]> = new Map([
   ['agent_id', ['agent_id', 'spiffe_id']],
 ]);
 
-/** A lock ends sessions and opens none; who lifts it has the certificates as they were. */
+/** A lock holds leaves back as long as it is in force, so it marks none. */
 const ENDS_NO_LEAF: ReadonlySet<string> = new Set(['lock.create']);
 
 const REASONS: ReadonlyMap<string, CrlReason> = new Map([
-  ['identity.suspend', CRL_REASON.certificateHold],
+  ['identity.suspend', CRL_REASON.privilegeWithdrawn],
   ['identity.retire', CRL_REASON.cessationOfOperation],
   ['identity.expired', CRL_REASON.cessationOfOperation],
   ['entry.delete', CRL_REASON.cessationOfOperation],
@@ -38,12 +38,9 @@ const REASONS: ReadonlyMap<string, CrlReason> = new Map([
 ]);
 
 /** As the indexes of the ledger have it. */
-const IS_LEAF = `kind in ('x509', 'agent', 'server')`;
+export const IS_LEAF = `kind in ('x509', 'agent', 'server')`;
 
-/**
- * Marks the leaves that a revocation ends, in its transaction. One that is held back is marked again by
- * what holds for good.
- */
+/** Marks the leaves that a revocation ends, for good, in its transaction. */
 export async function revokeLeaves(
   tx: Transaction,
   { subject, cause }: LeafRevocation,
@@ -51,14 +48,10 @@ export async function revokeLeaves(
 ): Promise<void> {
   if (ENDS_NO_LEAF.has(cause)) return;
   const reason = REASONS.get(cause) ?? CRL_REASON.unspecified;
-  const isOpen =
-    reason === CRL_REASON.certificateHold
-      ? 'revoked_at_ms is null'
-      : `(revoked_at_ms is null or revocation_reason = ${CRL_REASON.certificateHold})`;
-  for (const column of COLUMNS.get(subject.kind) ?? []) {
+  for (const column of LEAF_COLUMNS.get(subject.kind) ?? []) {
     await tx.run(
       `update ledger set revoked_at_ms = ?, revocation_reason = ?
-       where ${column} = ? and ${IS_LEAF} and not_after_ms > ? and ${isOpen}`,
+       where ${column} = ? and ${IS_LEAF} and not_after_ms > ? and revoked_at_ms is null`,
       now.getTime(),
       reason,
       subject.value,
@@ -67,17 +60,7 @@ export async function revokeLeaves(
   }
 }
 
-/** Gives back the leaves of an identity that were held back alone: it is active again. */
-export async function releaseLeaves(tx: Transaction, spiffeId: string): Promise<void> {
-  await tx.run(
-    `update ledger set revoked_at_ms = null, revocation_reason = null
-     where spiffe_id = ? and ${IS_LEAF} and revocation_reason = ?`,
-    spiffeId,
-    CRL_REASON.certificateHold,
-  );
-}
-
-/** The revoked leaves that end after `since`, by serial; at most `maximum`. */
+/** The revoked leaves that end after `since`; at most `maximum`, those first that live longest. */
 export async function listRevokedLeaves(
   reader: Reader,
   since: Date,
@@ -85,7 +68,8 @@ export async function listRevokedLeaves(
 ): Promise<RevokedLeaf[]> {
   const rows = await reader.all(
     `select serial, authority_id, revoked_at_ms, revocation_reason from ledger
-     where revoked_at_ms is not null and not_after_ms > ? order by serial limit ?`,
+     where revoked_at_ms is not null and not_after_ms > ?
+     order by not_after_ms desc, serial limit ?`,
     since.getTime(),
     maximum,
   );

@@ -4,6 +4,7 @@ import { parseCertificate } from '../../identity/x509/certificate.ts';
 import { signCrl } from '../../identity/x509/crl.ts';
 import type { Datastore, Reader, Transaction } from '../plugins/datastore/datastore.ts';
 import type { Authority, CaSigner } from './authority.ts';
+import { listHeldLeaves } from './crl-held.ts';
 import { listRevokedLeaves, type RevokedLeaf } from './crl-revoked.ts';
 
 /** From thisUpdate to nextUpdate. */
@@ -22,16 +23,19 @@ export interface SignedCrl {
   readonly der: Uint8Array;
 }
 
-/** What lists are made from. */
-export interface CrlGround {
-  readonly signers: readonly CaSigner[];
+/** What is revoked or held back. */
+interface NamedLeaves {
   readonly revoked: readonly RevokedLeaf[];
+  /** Whether that is all; where lists cannot hold it, those leaves are missing that end first. */
+  readonly isComplete: boolean;
 }
 
-/**
- * The authorities that may have signed leaves which have not ended, and what is revoked.
- * @throws Error if more is revoked than lists can hold
- */
+/** What lists are made from. */
+export interface CrlGround extends NamedLeaves {
+  readonly signers: readonly CaSigner[];
+}
+
+/** The authorities that may have signed leaves which have not ended, and what is revoked. */
 export async function readCrlGround(
   reader: Reader,
   authority: Pick<Authority, 'caSigners'>,
@@ -40,22 +44,25 @@ export async function readCrlGround(
   const signers = authority
     .caSigners()
     .filter((signer) => signer.state !== 'prepared' && certificateOf(signer).notAfter > now);
-  return { signers, revoked: await readRevoked(reader, now) };
+  return { signers, ...(await readRevoked(reader, now)) };
 }
 
-/** A leaf stays for a validity after its end, so that a later list names it too. Source: RFC 5280 3.3. */
-async function readRevoked(reader: Reader, now: Date): Promise<RevokedLeaf[]> {
+/**
+ * A leaf stays for a validity after its end, so that a later list names it too. Source: RFC 5280 3.3.
+ * Too many must not be the end of all lists: without new ones nobody is let in any more.
+ */
+async function readRevoked(reader: Reader, now: Date): Promise<NamedLeaves> {
   const since = new Date(now.getTime() - CRL_VALIDITY_MS);
-  const revoked = await listRevokedLeaves(reader, since, MOST_REVOKED + 1);
-  if (revoked.length > MOST_REVOKED)
-    throw new Error(`more than ${MOST_REVOKED} leaves are revoked`);
-  return revoked;
+  const marked = await listRevokedLeaves(reader, since, MOST_REVOKED + 1);
+  const held = await listHeldLeaves(reader, now, MOST_REVOKED + 1);
+  const all = [...marked, ...held];
+  return { revoked: all.slice(0, MOST_REVOKED), isComplete: all.length <= MOST_REVOKED };
 }
 
 /** Two grounds with one key make the same lists, but for their times. */
 export function keyOfGround({ signers, revoked }: CrlGround): string {
   const ids = signers.map(({ id }) => id).sort();
-  return JSON.stringify([ids, revoked.map(({ serial, reason }) => [serial, reason])]);
+  return JSON.stringify([ids, revoked.map(({ serial, reason }) => `${serial} ${reason}`)]);
 }
 
 /**
@@ -69,7 +76,7 @@ export async function writeCrls(
 ): Promise<SignedCrl[]> {
   const { number, revoked } = await store.transaction(async (tx) => ({
     number: await nextNumber(tx, now),
-    revoked: await readRevoked(tx, now),
+    ...(await readRevoked(tx, now)),
   }));
   const thisUpdate = wholeSeconds(now);
   const nextUpdate = new Date(thisUpdate.getTime() + CRL_VALIDITY_MS);

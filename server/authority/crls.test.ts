@@ -4,8 +4,11 @@ import { parseCertificate } from '../../identity/x509/certificate.ts';
 import { CRL_REASON, isCrlOf, parseCrl } from '../../identity/x509/crl.ts';
 import { generateKey, spkiOf } from '../../identity/x509/key.ts';
 import { createLogger } from '../../runtime/log.ts';
-import { DEFAULTS, OPERATOR, RegistryWorld, TD } from '../../test/fixtures/registry-world.ts';
+import { OPERATOR, RegistryWorld, TD } from '../../test/fixtures/registry-world.ts';
+import { Locks } from '../access/locks.ts';
+import { Resources } from '../access/resources.ts';
 import type { RevocationInit } from '../access/revocations.ts';
+import type { IdentityStatus } from '../registry/identity-records.ts';
 import { CRL_VALIDITY_MS } from './crl-writer.ts';
 import { Crls } from './crls.ts';
 
@@ -99,25 +102,62 @@ describe('Crls', () => {
   it('names nothing for what ends sessions alone', async () => {
     await leaf();
     await revoke('grant', 'e', 'grant.delete');
-    await revoke('spiffe_id', String(WEB), 'lock.create');
     assert.equal((await revoked()).size, 0);
   });
 
-  it('holds back the leaves of a suspended identity, and gives them back', async () => {
+  for (const [kind, value] of [
+    ['spiffeId', String(WEB)],
+    ['agentId', 'a'],
+  ] as const) {
+    it(`holds back the leaves that a lock by ${kind} bars, until it is lifted or has run out`, async () => {
+      const { store, clock, audit, revocations } = world;
+      const locks = new Locks({
+        store,
+        clock,
+        audit,
+        revocations,
+        resources: new Resources(store),
+      });
+      const lock = (ttlSeconds: number) => {
+        const target = { case: kind, value };
+        return locks.create({ target, reason: 'look', ttlSeconds, createdBy: 'uid:0' }, OPERATOR);
+      };
+      const anew = async () => {
+        await revoke('grant', 'any', 'grant.delete');
+        return revoked();
+      };
+      const serial = await leaf();
+      const held = new Map([[serial, CRL_REASON.certificateHold]]);
+      const { name } = await lock(0);
+      assert.deepEqual(await revoked(), held);
+      await locks.delete(name, OPERATOR);
+      assert.equal((await anew()).size, 0);
+      await lock(60);
+      assert.deepEqual(await revoked(), held);
+      clock.advance(60_000);
+      assert.equal((await anew()).size, 0);
+      await lock(0);
+      await revoke('entry_id', 'e');
+      assert.deepEqual(await revoked(), new Map([[serial, CRL_REASON.cessationOfOperation]]));
+    });
+  }
+
+  it('names the leaves of a suspended identity, also when it is active again', async () => {
     await world.createEntry({
       spiffeId: { trustDomain: TD, path: '/web' },
       parentId: { trustDomain: TD, path: '/spire/agent/x509pop/a' },
       selectors: [{ type: 'unix', value: 'uid:1' }],
     });
-    assert.ok(DEFAULTS);
     const serial = await leaf();
-    const set = (status: 'active' | 'suspended') =>
+    const set = (status: IdentityStatus) =>
       world.identities.setStatus(WEB, { status, reason: '' }, OPERATOR);
     await set('suspended');
-    assert.deepEqual(await revoked(), new Map([[serial, CRL_REASON.certificateHold]]));
     await set('active');
-    await revoke('grant', 'any', 'grant.delete');
-    assert.equal((await revoked()).size, 0);
+    await leaf();
+    assert.deepEqual(await revoked(), new Map([[serial, CRL_REASON.privilegeWithdrawn]]));
+    await set('retired');
+    assert.equal((await revoked()).get(serial), CRL_REASON.privilegeWithdrawn);
+    assert.equal((await revoked()).size, 2);
   });
 
   it('numbers lists upwards, over a restart too, and keeps those that would say the same', async () => {

@@ -128,15 +128,17 @@ export class Crls implements AsyncDisposable {
 
 /** The lists as they are to be now, which may be those that there are. */
 async function made(options: CrlsOptions, before: State | undefined): Promise<State> {
-  const { store, authority, revocations, clock } = options;
+  const { store, authority, revocations, clock, log } = options;
   // First: what is revoked after it is read of again.
   const seq = revocations.head.value;
   const now = clock.now();
   const ground = await readCrlGround(store, authority, now);
   const key = keyOfGround(ground);
   const isKept = before !== undefined && before.key === key && !isDue(before.lists, now);
-  const lists = isKept ? before.lists : await writeCrls(store, ground, now);
-  return { lists, seq, key };
+  if (isKept) return { lists: before.lists, seq, key };
+  if (!ground.isComplete)
+    log.error('more is revoked than the certificate revocation lists hold: some of it is left out');
+  return { lists: await writeCrls(store, ground, now), seq, key };
 }
 
 function isDue(lists: readonly SignedCrl[], now: Date): boolean {

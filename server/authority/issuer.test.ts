@@ -4,6 +4,7 @@ import { SpiffeId } from '../../identity/spiffe-id.ts';
 import { createCsr } from '../../identity/x509/csr.ts';
 import { generateKey } from '../../identity/x509/key.ts';
 import { Fault } from '../../runtime/fault.ts';
+import { onEachStore } from '../../test/fixtures/each-store.ts';
 import {
   anyCsr,
   DEFAULTS,
@@ -18,11 +19,11 @@ import type { AgentRecord } from '../attestation/agent-records.ts';
 import type { IdentityInit } from '../registry/identities.ts';
 import type { IssuedX509 } from './issuer.ts';
 
-describe('Issuer', () => {
+onEachStore('Issuer', (fresh) => {
   let world: RegistryWorld;
   let agent: AgentRecord;
   beforeEach(async () => {
-    world = await RegistryWorld.open();
+    world = await RegistryWorld.open({ store: await fresh().open() });
     agent = await world.attest('a');
   });
   afterEach(() => world[Symbol.asyncDispose]());
@@ -283,6 +284,7 @@ describe('Issuer', () => {
     it('cuts every credential at the maximum of its environment and kind', async () => {
       await world[Symbol.asyncDispose]();
       world = await RegistryWorld.open({
+        store: await fresh().open(),
         ttlRules: [
           { x509_svid_max: 1800, jwt_svid_max: 200 },
           { environment: 'prod', x509_svid_max: 600 },

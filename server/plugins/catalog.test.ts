@@ -32,7 +32,7 @@ describe('nodeAttestors', () => {
       ...{ trustDomain, clock: systemClock },
       joinTokens: { take: async () => undefined },
       spentTokens: { spend: async () => false },
-      isRevoked: async () => false,
+      isBarred: async () => false,
       bundle: new Watched(makeBundle({ trustDomain, x509: [] })),
     });
   };

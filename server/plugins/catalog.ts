@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import type { Bundle } from '../../identity/bundle.ts';
 import type { TrustDomain } from '../../identity/spiffe-id.ts';
+import type { VerifiedSvid } from '../../identity/verify.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import { formatHostPort } from '../../runtime/config.ts';
 import type { Logger } from '../../runtime/log.ts';
@@ -39,8 +40,8 @@ export interface NodeAttestorOptions {
   readonly spentTokens: SpentTokenStore;
   /** The trust domain's own. */
   readonly bundle: WatchedSource<Bundle>;
-  /** Whether a leaf of this server's was revoked before its end. */
-  isRevoked(serial: string): Promise<boolean>;
+  /** Whether an SVID that verifies was revoked or is locked. */
+  isBarred(svid: VerifiedSvid): Promise<boolean>;
 }
 
 /** The node attestors that the configuration names, by type. */
@@ -94,7 +95,7 @@ function cloudAttestors(
 
 function x509Pop(
   configured: NonNullable<ServerConfig['node_attestors']['x509pop']>,
-  { trustDomain, clock, bundle, isRevoked }: NodeAttestorOptions,
+  { trustDomain, clock, bundle, isBarred }: NodeAttestorOptions,
 ): NodeAttestor {
   const { ca_bundle_files: files = [], svid_prefix: prefix } = configured;
   const place = 'node_attestors.x509pop';
@@ -107,7 +108,7 @@ function x509Pop(
     source:
       prefix === undefined
         ? readRoots(`${place}.ca_bundle_files`, files)
-        : { prefix, bundle: () => bundle.value, isRevoked },
+        : { prefix, bundle: () => bundle.value, isBarred },
   });
 }
 

@@ -6,6 +6,7 @@ import {
   EntryMaskSchema,
   EntrySchema,
 } from '../../proto/gen/spire/api/types/entry_pb.ts';
+import { onEachStore } from '../../test/fixtures/each-store.ts';
 import {
   type EntryInit,
   entryInit,
@@ -18,10 +19,10 @@ import { EntryIndex, idText } from './entry-index.ts';
 import { joinTokenHandle } from './join-token-ids.ts';
 import { RegistryChanges } from './registry-changes.ts';
 
-describe('Entries', () => {
+onEachStore('Entries', (fresh) => {
   let world: RegistryWorld;
   beforeEach(async () => {
-    world = await RegistryWorld.open();
+    world = await RegistryWorld.open({ store: await fresh().open() });
   });
   afterEach(() => world[Symbol.asyncDispose]());
 
@@ -48,7 +49,10 @@ describe('Entries', () => {
     });
 
     it('refuses an ID without identity record where there are no defaults, and says what to set', async () => {
-      await using bare = await RegistryWorld.open({ defaults: 'none' });
+      await using bare = await RegistryWorld.open({
+        defaults: 'none',
+        store: await fresh().open(),
+      });
       await assert.rejects(bare.createEntry(entryInit({})), {
         code: 'FAILED_PRECONDITION',
         message: /registration\.defaults/,

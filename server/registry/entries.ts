@@ -124,17 +124,23 @@ export class Entries {
     for (const row of rows) await this.delete(tx, text(row, 'id'), change);
   }
 
-  /** Deletes the entries that have expired, and ends their sessions. */
-  async expire(tx: Transaction, now: Date): Promise<void> {
+  /**
+   * Deletes entries that have expired, the oldest first, and ends their sessions.
+   * @returns how many: as many as `most` if there may be more
+   */
+  async expire(tx: Transaction, now: Date, most: number): Promise<number> {
     const rows = await tx.all(
-      'select body from entries where expires_at_ms > 0 and expires_at_ms <= ?',
+      `select body from entries where expires_at_ms > 0 and expires_at_ms <= ?
+       order by expires_at_ms, id limit ?`,
       now.getTime(),
+      most,
     );
     for (const row of rows) {
       const entry = fromBinary(EntrySchema, blob(row, 'body'));
       await this.#revoke(tx, entry, 'entry.expired', 'the entry of this identity has expired');
       await this.#remove(tx, entry, entryEvent('entry.expired', entry, SERVER_ACTOR));
     }
+    return rows.length;
   }
 
   async #write(tx: Transaction, checked: CheckedEntry, event: EventInit): Promise<void> {

@@ -1,6 +1,6 @@
 import type { Clock } from '../../runtime/clock.ts';
 import type { Logger } from '../../runtime/log.ts';
-import type { Datastore, Transaction } from '../plugins/datastore/datastore.ts';
+import type { Datastore, Reader, Transaction } from '../plugins/datastore/datastore.ts';
 import type { Entries } from './entries.ts';
 import type { EntryIndex } from './entry-index.ts';
 import type { Identities } from './identities.ts';
@@ -9,6 +9,8 @@ import type { RegistryChanges } from './registry-changes.ts';
 const LOOK_MS = 250;
 const HOUSEKEEPING_MS = 60_000;
 const RETRY_MS = 1000;
+/** A thousand that end in one second must not keep all other writers out until the last is told of. */
+const AT_ONCE = 250;
 
 export interface ExpiryOptions {
   readonly store: Datastore;
@@ -68,11 +70,25 @@ export class Expiry implements AsyncDisposable {
   /** Does what is due at `now`. */
   async sweep(now: Date): Promise<void> {
     const { store, entries, identities, changes, housekeep } = this.#options;
+    for (;;) {
+      const ended = await store.transaction((tx) => entries.expire(tx, now, AT_ONCE));
+      if (ended < AT_ONCE) break;
+    }
+    const many = await identities.expired(store, await sweptBefore(store), now);
+    const told = new Set<string>();
+    while (many.length - told.size > AT_ONCE) {
+      const part = many.slice(told.size, told.size + AT_ONCE);
+      await store.transaction((tx) => identities.expire(tx, part));
+      for (const id of part) told.add(id);
+    }
     await store.transaction(async (tx) => {
-      const row = await tx.get(`select value from meta where key = 'expiry_swept_ms'`);
-      const swept = new Date(Number(row?.value ?? 0));
-      await entries.expire(tx, now);
-      if (now > swept) await identities.expire(tx, swept, now);
+      // Another server on the store may have swept meanwhile.
+      const swept = await sweptBefore(tx);
+      const due = await identities.expired(tx, swept, now);
+      await identities.expire(
+        tx,
+        due.filter((id) => !told.has(id)),
+      );
       await housekeep(tx, now);
       await changes.prune(tx);
       await tx.run(
@@ -82,4 +98,9 @@ export class Expiry implements AsyncDisposable {
       );
     });
   }
+}
+
+async function sweptBefore(reader: Reader): Promise<Date> {
+  const row = await reader.get(`select value from meta where key = 'expiry_swept_ms'`);
+  return new Date(Number(row?.value ?? 0));
 }

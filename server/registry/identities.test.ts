@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { SpiffeId } from '../../identity/spiffe-id.ts';
+import { onEachStore } from '../../test/fixtures/each-store.ts';
 import {
   DEFAULTS,
   entryInit,
@@ -12,10 +13,10 @@ import { identityFor, requireActive } from './identity-records.ts';
 
 const WEB = SpiffeId.parse(`spiffe://${TD}/web`);
 
-describe('Identities', () => {
+onEachStore('Identities', (fresh) => {
   let world: RegistryWorld;
   beforeEach(async () => {
-    world = await RegistryWorld.open();
+    world = await RegistryWorld.open({ store: await fresh().open() });
   });
   afterEach(() => world[Symbol.asyncDispose]());
 

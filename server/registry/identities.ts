@@ -5,8 +5,7 @@ import { Fault } from '../../runtime/fault.ts';
 import { type Actor, SERVER_ACTOR } from '../access/actor.ts';
 import type { Revocations } from '../access/revocations.ts';
 import type { AuditLog, EventInit } from '../audit/audit-log.ts';
-import { releaseLeaves } from '../authority/crl-revoked.ts';
-import type { Datastore, SqlValue, Transaction } from '../plugins/datastore/datastore.ts';
+import type { Datastore, Reader, SqlValue, Transaction } from '../plugins/datastore/datastore.ts';
 import { text } from '../plugins/datastore/row.ts';
 import type { Standing } from './entry-index.ts';
 import {
@@ -79,7 +78,7 @@ export class Identities {
   ): Promise<IdentityRecord> {
     const known = await identityFor(tx, spiffeId);
     if (known !== undefined) return known;
-    const record = this.draft(spiffeId, own);
+    const record = this.drafts(own)(spiffeId);
     await insertIdentities(tx, [record]);
     await this.#options.audit.append(tx, createdEvent(record, actor));
     await this.#options.changes.record(tx, standingOf(record));
@@ -87,25 +86,20 @@ export class Identities {
   }
 
   /**
-   * The record that a new ID gets from the defaults; `insertIdentities` writes it.
-   * @throws Fault FAILED_PRECONDITION if there are no defaults
+   * Makes the record that a new ID gets from the defaults; `insertIdentities` writes it. The returned
+   * function throws Fault FAILED_PRECONDITION if there are no defaults.
    */
-  draft(spiffeId: SpiffeId, own?: IdentityDefaults): IdentityRecord {
+  drafts(own?: IdentityDefaults): (spiffeId: SpiffeId) => IdentityRecord {
     const now = this.#options.clock.now();
     const defaults = own ?? this.#options.defaults;
-    if (defaults === undefined) {
-      throw new Fault(
-        'FAILED_PRECONDITION',
-        `${spiffeId} has no identity record: make one first, or set registration.defaults (owner, purpose, environment, kind, expires_in) in the server's configuration`,
-      );
-    }
+    if (defaults === undefined) return refuseWithoutRecord;
     const { expiresInSeconds, ...rest } = defaults;
     const expiresAt = new Date(now.getTime() + expiresInSeconds * 1000);
-    checkIdentity({ ...rest, labels: {}, expiresAt }, now);
-    return {
-      ...{ spiffeId: spiffeId.toString(), ...rest, labels: {}, expiresAt },
-      ...{ jwtAudiences: [], maxAgents: 0, status: 'active', createdAt: now },
-    };
+    const init = { ...rest, labels: {}, expiresAt, jwtAudiences: [], maxAgents: 0 };
+    checkIdentity(init, now);
+    return (spiffeId) => ({
+      ...{ spiffeId: spiffeId.toString(), ...init, status: 'active', createdAt: now },
+    });
   }
 
   /**
@@ -165,7 +159,7 @@ export class Identities {
           reason:
             reason === '' ? `this identity is ${status}` : `this identity is ${status}: ${reason}`,
         });
-      } else await releaseLeaves(tx, record.spiffeId);
+      }
       await audit.append(tx, {
         type: status === 'active' ? 'identity.activated' : `identity.${status}`,
         outcome: Outcome.SUCCESS,
@@ -177,16 +171,21 @@ export class Identities {
     });
   }
 
-  /** Ends the sessions of the records that expired after `after`, up to `now`. */
-  async expire(tx: Transaction, after: Date, now: Date): Promise<void> {
-    const { audit, revocations, changes } = this.#options;
-    const rows = await tx.all(
-      'select spiffe_id from identities where expires_at_ms > ? and expires_at_ms <= ?',
+  /** The SPIFFE IDs whose records expired after `after`, up to `now`. */
+  async expired(reader: Reader, after: Date, now: Date): Promise<string[]> {
+    const rows = await reader.all(
+      `select spiffe_id from identities where expires_at_ms > ? and expires_at_ms <= ?
+       order by expires_at_ms, spiffe_id`,
       after.getTime(),
       now.getTime(),
     );
-    for (const row of rows) {
-      const spiffeId = text(row, 'spiffe_id');
+    return rows.map((row) => text(row, 'spiffe_id'));
+  }
+
+  /** Ends the sessions of records that have expired. */
+  async expire(tx: Transaction, spiffeIds: readonly string[]): Promise<void> {
+    const { audit, revocations, changes } = this.#options;
+    for (const spiffeId of spiffeIds) {
       await revocations.revoke(tx, {
         subject: { kind: 'spiffe_id', value: spiffeId },
         cause: 'identity.expired',
@@ -256,6 +255,13 @@ export function createdEvent(record: IdentityRecord, actor: Actor): EventInit {
       ...(maxAgents > 0 && { max_agents: String(maxAgents) }),
     },
   };
+}
+
+function refuseWithoutRecord(spiffeId: SpiffeId): never {
+  throw new Fault(
+    'FAILED_PRECONDITION',
+    `${spiffeId} has no identity record: make one first, or set registration.defaults (owner, purpose, environment, kind, expires_in) in the server's configuration`,
+  );
 }
 
 function checkIdentity(init: IdentityInit, now: Date): void {

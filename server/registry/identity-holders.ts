@@ -14,7 +14,7 @@ export async function countOtherHolders(
     `select count(distinct l.agent_id) as n from ledger l
      join agents a on a.id = l.agent_id and a.banned = 0
      where l.spiffe_id = ? and l.not_after_ms > ? and l.agent_id <> ?
-       and l.kind in ('x509', 'jwt', 'ssh-user')
+       and l.kind in ('x509', 'jwt', 'ssh-user') and l.revoked_at_ms is null
        and not exists (select 1 from revocations r
                        where r.at_ms >= l.issued_at_ms and r.cause <> 'lock.create'
                          and ((r.subject_kind = 'serial' and r.subject = l.serial)

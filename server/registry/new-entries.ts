@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { setImmediate as breathe } from 'node:timers/promises';
 import { create, fromBinary, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
-import type { TrustDomain } from '../../identity/spiffe-id.ts';
+import type { SpiffeId, TrustDomain } from '../../identity/spiffe-id.ts';
 import { type Entry, EntrySchema } from '../../proto/gen/spire/api/types/entry_pb.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import { Fault } from '../../runtime/fault.ts';
@@ -52,6 +52,7 @@ export class NewEntries {
   readonly #ids: Set<string>;
   readonly #recorded: Set<string>;
   readonly #reserved: ReservedNames;
+  readonly #draft: (spiffeId: SpiffeId) => IdentityRecord;
   readonly #rows: SqlValue[][] = [];
   readonly #made: EntryChanged[] = [];
   readonly #records: IdentityRecord[] = [];
@@ -68,6 +69,7 @@ export class NewEntries {
     this.#ids = known.ids;
     this.#recorded = known.recorded;
     this.#reserved = known.reserved;
+    this.#draft = options.identities.drafts(options.change.bounds?.identityDefaults);
   }
 
   /** @param inits untrusted */
@@ -128,10 +130,10 @@ export class NewEntries {
 
   /** The identity record, if there is none. */
   #record({ spiffeId }: CheckedEntry): IdentityChanged | undefined {
-    const { identities, change } = this.#options;
+    const { change } = this.#options;
     const id = spiffeId.toString();
     if (this.#recorded.has(id)) return undefined;
-    const record = identities.draft(spiffeId, change.bounds?.identityDefaults);
+    const record = this.#draft(spiffeId);
     this.#recorded.add(id);
     this.#records.push(record);
     this.#events.push(createdEvent(record, change.actor));

@@ -42,15 +42,31 @@ describe('a revoked serial', () => {
       if (told !== undefined) break;
     }
     const crl = parseCrl(told ?? Buffer.of());
-    assert.equal(crl.revoked.get(serial)?.reason, CRL_REASON.certificateHold);
+    assert.equal(crl.revoked.get(serial)?.reason, CRL_REASON.privilegeWithdrawn);
     const [authority] = bundle.x509Authorities;
     assert.ok(authority && isCrlOf(crl, authority.certificate));
 
     const url = `http://${server.facts.crl}`;
-    const { crls } = (await (await fetch(url)).json()) as { crls: { path: string }[] };
+    const { crls } = (await (await fetch(`${url}/crl`)).json()) as { crls: { path: string }[] };
     const served = Buffer.from(await (await fetch(`${url}${crls[0]?.path}`)).arrayBuffer());
     assert.ok(parseCrl(served).revoked.has(serial));
     if (hasProgram('openssl')) assert.match(await openssl(server, served), new RegExp(serial, 'i'));
+  }).timeout(30_000);
+
+  it('stays revoked when its identity is active again at once, and the workload gets another', async () => {
+    await using server = await RunningServer.start();
+    await using agent = await RunningAgent.start(server, 'spiffe://example.org/node');
+    await server.createEntry(entryInit({ path: '/web', parent: '/node', selectors }));
+    const { signal } = new AbortController();
+    const spiffeId = 'spiffe://example.org/web';
+    await using source = await X509Source.connect({ endpoint: `unix://${agent.socket}`, signal });
+    const { serial } = source.svid.value;
+    const identities = server.admin(IdentityService);
+    for (const status of ['suspended', 'active'])
+      await identities.setIdentityStatus({ spiffeId, status, reason: '' }, CALL);
+    for await (const svid of source.svid.values(signal)) if (svid.serial !== serial) break;
+    for await (const ders of source.crls.values(signal))
+      if (ders.some((der) => parseCrl(der).revoked.has(serial))) break;
   }).timeout(30_000);
 });
 

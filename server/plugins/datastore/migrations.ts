@@ -244,6 +244,7 @@ alter table ledger add column revocation_reason integer; -- CRLReason of RFC 528
 create index ledger_by_entry on ledger (entry_id, not_after_ms) where kind in ('x509', 'agent', 'server');
 create index ledger_by_agent on ledger (agent_id, not_after_ms) where kind in ('x509', 'agent', 'server');
 create index ledger_revoked on ledger (not_after_ms) where revoked_at_ms is not null;
+alter table agents add column current_since_ms integer not null default 0; -- first use of its serial; 0: not known
 `,
   },
 ];

@@ -118,7 +118,8 @@ class PostgresStore implements Datastore {
       throw storeError(error);
     });
     try {
-      await plainQuery(client, 'begin isolation level repeatable read read only');
+      // What it shows is settled by its first statement.
+      await plainQuery(client, 'begin isolation level repeatable read read only; select 1');
     } catch (error) {
       client.release(true);
       throw error;

@@ -4,8 +4,7 @@
  * and two transactions on one connection collide.
  */
 import { closeSync, openSync } from 'node:fs';
-import { setImmediate as breathe, setTimeout as sleep } from 'node:timers/promises';
-import Database from 'libsql';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Fault } from '../../../runtime/fault.ts';
 import type {
   Datastore,
@@ -17,15 +16,12 @@ import type {
   Transaction,
 } from './datastore.ts';
 import { MIGRATIONS, type Migration } from './migrations.ts';
+import { Connection, isLocked } from './sqlite-connection.ts';
+import { findRows, insertRows } from './sqlite-rows.ts';
 
-/** Of reads and of the first open, where waiting stops the whole process; only a stray sqlite3 shell competes. */
-const BUSY_TIMEOUT_MS = 1000;
 /** How long after it was asked for a transaction still waits for another process's lock. */
 const LOCK_WAIT_MS = 1000;
 const LOCK_LOOK_MS = 20;
-const MAXIMUM_CACHED_STATEMENTS = 300;
-/** A few milliseconds' worth, before others get a turn. */
-const ROWS_AT_ONCE = 500;
 
 /**
  * Opens the store and brings its schema up to date.
@@ -74,13 +70,11 @@ class SqliteStore implements Datastore {
   }
 
   all(sql: string, ...parameters: readonly SqlValue[]): Promise<Row[]> {
-    const read = async () => this.#live(this.#reader).all(sql, parameters);
-    // With one connection a read in the middle of a transaction would see what is not committed.
-    return this.#reader === this.#writer ? this.#inTurn(read) : read();
+    return this.#read(async (connection) => connection.all(sql, parameters));
   }
 
   findMany(init: KeysInit): Promise<Row[]> {
-    return findEach(this, init);
+    return this.#read((connection) => findRows(() => this.#live(connection), init));
   }
 
   async snapshot(): Promise<Snapshot> {
@@ -128,6 +122,12 @@ class SqliteStore implements Datastore {
     }
   }
 
+  #read<T>(act: (connection: Connection) => Promise<T>): Promise<T> {
+    const read = async () => act(this.#live(this.#reader));
+    // With one connection a read in the middle of a transaction would see what is not committed.
+    return this.#reader === this.#writer ? this.#inTurn(read) : read();
+  }
+
   #inTurn<T>(act: () => Promise<T>): Promise<T> {
     const turn = this.#queue.then(act);
     this.#queue = turn.catch(() => undefined);
@@ -168,7 +168,7 @@ class SqliteSnapshot implements Snapshot {
   }
 
   findMany(init: KeysInit): Promise<Row[]> {
-    return findEach(this, init);
+    return findRows(() => this.#connection, init);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -199,17 +199,11 @@ class SqliteTransaction implements Transaction {
   }
 
   findMany(init: KeysInit): Promise<Row[]> {
-    return findEach(this, init);
+    return findRows(() => this.#live(), init);
   }
 
-  /** Rows in one statement would be no faster: the time goes into binding values. */
-  async insertMany({ table, columns, rows }: RowsInit): Promise<void> {
-    const places = columns.map(() => '?').join(', ');
-    const sql = `insert into ${table} (${columns.join(', ')}) values (${places})`;
-    for (const [at, row] of rows.entries()) {
-      if (at % ROWS_AT_ONCE === ROWS_AT_ONCE - 1) await breathe();
-      this.#live().run(sql, row);
-    }
+  insertMany(init: RowsInit): Promise<void> {
+    return insertRows(() => this.#live(), init);
   }
 
   afterCommit(then: () => void): void {
@@ -224,64 +218,6 @@ class SqliteTransaction implements Transaction {
   #live(): Connection {
     if (!this.#open) throw new Error('a transaction was used after its end');
     return this.#connection;
-  }
-}
-
-async function findEach(
-  reader: Pick<SqliteTransaction, 'all'>,
-  { table, columns, by, keys }: KeysInit,
-): Promise<Row[]> {
-  const where = by.map((column) => `${column} = ?`).join(' and ');
-  const sql = `select ${columns.join(', ')} from ${table} where ${where}`;
-  const found: Row[] = [];
-  for (const [at, key] of keys.entries()) {
-    if (at % ROWS_AT_ONCE === ROWS_AT_ONCE - 1) await breathe();
-    found.push(...(await reader.all(sql, ...key)));
-  }
-  return found;
-}
-
-class Connection {
-  readonly #database: Database.Database;
-  readonly #statements = new Map<string, Database.Statement>();
-
-  constructor(file: string) {
-    this.#database = new Database(file, { timeout: BUSY_TIMEOUT_MS });
-    this.#database.pragma('journal_mode = wal');
-    this.#database.pragma('synchronous = full');
-    this.#database.pragma('foreign_keys = on');
-  }
-
-  exec(sql: string): void {
-    storeErrors(() => this.#database.exec(sql));
-  }
-
-  run(sql: string, parameters: readonly SqlValue[]): number {
-    return storeErrors(() => this.#prepare(sql).run(parameters.map(bindable)).changes);
-  }
-
-  all(sql: string, parameters: readonly SqlValue[]): Row[] {
-    // A single blob as the only argument would be taken for the list of parameters: always pass the list.
-    return storeErrors(() => this.#prepare(sql).all(parameters.map(bindable)).map(readable));
-  }
-
-  /** Leaves no transaction open; SQLite itself has already rolled back after some failures. */
-  rollBack(): void {
-    if (this.#database.inTransaction) this.exec('rollback');
-  }
-
-  close(): void {
-    this.#statements.clear();
-    this.#database.close();
-  }
-
-  #prepare(sql: string): Database.Statement {
-    const known = this.#statements.get(sql);
-    if (known !== undefined) return known;
-    if (this.#statements.size >= MAXIMUM_CACHED_STATEMENTS) this.#statements.clear();
-    const statement = this.#database.prepare(sql);
-    this.#statements.set(sql, statement);
-    return statement;
   }
 }
 
@@ -304,45 +240,5 @@ function migrate(connection: Connection, migrations: readonly Migration[]): void
       connection.rollBack();
       throw error;
     }
-  }
-}
-
-/** Whole numbers go as integers: libsql would bind every JS number as a REAL. */
-function bindable(value: SqlValue): SqlValue {
-  if (value === null || typeof value === 'bigint' || value instanceof Uint8Array) return value;
-  if (typeof value === 'number') return Number.isSafeInteger(value) ? BigInt(value) : value;
-  if (typeof value !== 'string') throw new TypeError(`a ${typeof value} cannot stand in a row`);
-  if (value.includes('\0')) throw new Fault('INVALID_ARGUMENT', 'text must not hold a NUL');
-  return value;
-}
-
-function readable(row: unknown): Row {
-  const columns = Object.entries(row as Record<string, SqlValue | ArrayBuffer>);
-  return Object.fromEntries(
-    columns.map(([name, value]) => [
-      name,
-      value instanceof ArrayBuffer ? new Uint8Array(value) : value,
-    ]),
-  );
-}
-
-/** A wrong statement or a broken constraint is a bug of ours; everything else is the store's failure. */
-const OUR_BUGS = /^SQLITE_(ERROR|CONSTRAINT|MISMATCH|MISUSE|RANGE)/;
-
-function isLocked(error: unknown): boolean {
-  const cause = error instanceof Fault ? error.cause : undefined;
-  return cause instanceof Error && 'code' in cause && String(cause.code).startsWith('SQLITE_BUSY');
-}
-
-function storeErrors<T>(act: () => T): T {
-  try {
-    return act();
-  } catch (error) {
-    if (error instanceof Fault || error instanceof TypeError) throw error;
-    const code = error instanceof Error && 'code' in error ? String(error.code) : '';
-    if (OUR_BUGS.test(code)) throw error;
-    throw new Fault('STORE_UNAVAILABLE', 'the store cannot be read or written now', {
-      cause: error,
-    });
   }
 }

@@ -193,7 +193,7 @@ describe('x509PopAttestor', () => {
     const source: SvidSource = {
       prefix: '/spire-exchange',
       bundle: () => makeBundle({ trustDomain: TD, x509: [root.der] }),
-      isRevoked: async (serial) => revoked.has(serial),
+      isBarred: async ({ serial }) => revoked.has(serial),
     };
     const exchange = (leaf: HandMade) => prove(leaf, [], { source, template });
 

@@ -6,7 +6,7 @@ import { constants, createHash, randomBytes, verify } from 'node:crypto';
 import * as v from 'valibot';
 import type { Bundle } from '../../../identity/bundle.ts';
 import type { TrustDomain } from '../../../identity/spiffe-id.ts';
-import { svidRefusal, verifySvid } from '../../../identity/verify.ts';
+import { svidRefusal, type VerifiedSvid, verifySvid } from '../../../identity/verify.ts';
 import {
   type Certificate,
   parseCertificate,
@@ -44,8 +44,8 @@ export interface SvidSource {
   readonly prefix: string;
   /** The trust domain's, as it is now. */
   bundle(): Bundle;
-  /** Whether an SVID of this server's was revoked before its end. */
-  isRevoked(serial: string): Promise<boolean>;
+  /** Whether an SVID that verifies was revoked or is locked. */
+  isBarred(svid: VerifiedSvid): Promise<boolean>;
 }
 
 const base64 = v.pipe(v.string(), v.base64(), v.maxLength(64 * 1024));
@@ -140,14 +140,15 @@ function unsigned(base64Text: string): Buffer {
 /** The SVID's path below the prefix, without a leading slash. */
 async function exchangedPath(
   chain: readonly Certificate[],
-  { prefix, bundle, isRevoked }: SvidSource,
+  { prefix, bundle, isBarred }: SvidSource,
   now: Date,
 ): Promise<string> {
   const own = bundle();
-  const { id, serial } = verified(chain, own, now);
+  const svid = verified(chain, own, now);
+  const { id } = svid;
   if (!id.path.startsWith(`${prefix}/`))
     throw denied(`the SVID is not below spiffe://${own.trustDomain}${prefix}`);
-  if (await isRevoked(serial)) throw denied('the SVID is revoked');
+  if (await isBarred(svid)) throw denied('the SVID is revoked or locked');
   return id.path.slice(prefix.length + 1);
 }
 
