@@ -75,7 +75,7 @@ func TestS21LimitsOff(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, fields{"rate_limits": fields{"attestation": false, "signing": false}})
 	start := time.Now()
-	const agents = 5
+	const agents = 12
 	for range agents {
 		s.newAgent(t, nil)
 	}

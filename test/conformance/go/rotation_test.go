@@ -11,7 +11,7 @@ import (
 const (
 	shortCA = 48 * time.Second
 	// How much later than planned a step may be seen: a look takes some time.
-	lookTime = 2 * time.Second
+	lookTime = 6 * time.Second
 )
 
 // Server with authorities of a short life, and SVIDs that fit into a sixth of it.
