@@ -1,4 +1,7 @@
+import 'reflect-metadata';
 import assert from 'node:assert/strict';
+import { createPublicKey, randomBytes, webcrypto } from 'node:crypto';
+import * as peculiar from '@peculiar/x509';
 import {
   type HandMade,
   handMadeCa,
@@ -63,6 +66,17 @@ describe('lintLeaf', () => {
   it('passes a leaf that was made in another way and says the same', () => {
     assert.equal(broken(leaf().der), undefined);
     assert.equal(broken(leaf({ name: '', altNamesCritical: true }).der), undefined);
+  });
+
+  it('judges what @peculiar/x509 makes by the same rules', async () => {
+    const { ca, make } = await peculiarAuthority();
+    const usage = { leaf: 1 | 4 | 16, more: 1 | 4 | 16 | 32 };
+    const judge = (made: Uint8Array) => broken(made, { issuer: parseCertificate(ca) });
+    assert.equal(judge(await make(usage.leaf)), undefined);
+    assert.equal(judge(await make(usage.more)), 'key usage of a leaf');
+    assert.equal(judge(await make(usage.leaf, { serial: '51' })), 'serial number of 16 bytes');
+    const end = inHours(3);
+    assert.equal(judge(await make(usage.leaf, { notAfter: end })), 'end as asked for');
   });
 
   const strange = derExtension('1.2.3.4', false, der(TAG.null));
@@ -196,6 +210,50 @@ describe('lintCa', () => {
       assert.equal(rule(ca(parts).der), broken);
     });
 });
+
+/** Signs leaves for `key` as another library does. */
+async function peculiarAuthority() {
+  const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
+  const keys = (await webcrypto.subtle.generateKey(algorithm, true, [
+    'sign',
+    'verify',
+  ])) as webcrypto.CryptoKeyPair;
+  const common = { notBefore: inHours(-1), signingAlgorithm: algorithm };
+  const ca = await peculiar.X509CertificateGenerator.createSelfSigned(
+    {
+      ...{ ...common, keys, name: 'CN=Root', serialNumber: '51', notAfter: inHours(10) },
+      extensions: [
+        await peculiar.SubjectKeyIdentifierExtension.create(keys.publicKey, false, webcrypto),
+      ],
+    },
+    webcrypto,
+  );
+  const spkiKey = createPublicKey(key).export({ type: 'spki', format: 'der' });
+  const publicKey = await webcrypto.subtle.importKey('spki', spkiKey, algorithm, true, ['verify']);
+  const make = async (
+    usage: number,
+    more: { readonly serial?: string; readonly notAfter?: Date } = {},
+  ): Promise<Uint8Array> => {
+    const certificate = await peculiar.X509CertificateGenerator.create(
+      {
+        ...{ ...common, publicKey, signingKey: keys.privateKey, issuer: ca.subject },
+        ...{ subject: 'CN=web', notAfter: more.notAfter ?? inHours(1) },
+        serialNumber: more.serial ?? `51${randomBytes(15).toString('hex')}`,
+        extensions: [
+          new peculiar.BasicConstraintsExtension(false, undefined, true),
+          new peculiar.KeyUsagesExtension(usage, true),
+          new peculiar.ExtendedKeyUsageExtension([OID.serverAuth, OID.clientAuth]),
+          new peculiar.SubjectAlternativeNameExtension([{ type: 'url', value: ID.toString() }]),
+          await peculiar.SubjectKeyIdentifierExtension.create(publicKey, false, webcrypto),
+          await peculiar.AuthorityKeyIdentifierExtension.create(keys.publicKey, false, webcrypto),
+        ],
+      },
+      webcrypto,
+    );
+    return new Uint8Array(certificate.rawData);
+  };
+  return { ca: new Uint8Array(ca.rawData), make };
+}
 
 /** Where a leaf may be as it likes: serial number, validity, the subject's text, and the signature. */
 function freeRanges(bytes: Buffer, certificate: Certificate): [number, number][] {

@@ -84,6 +84,7 @@ describe('identify', () => {
           OPERATOR,
         ),
     ],
+    ['was suspended, and is active again', () => suspendForAMoment(GATEWAY)],
     [
       'has lost its entry',
       () => world.store.transaction((tx) => world.entries.delete(tx, entryId, { actor: OPERATOR })),
@@ -94,6 +95,11 @@ describe('identify', () => {
     ],
     ['shows an SVID that has expired', async () => world.clock.advance(3_600_000)],
   ];
+  /** What was issued before it stays revoked. */
+  async function suspendForAMoment(id: string): Promise<void> {
+    for (const status of ['suspended', 'active'] as const)
+      await world.identities.setStatus(SpiffeId.parse(id), { status, reason: '' }, OPERATOR);
+  }
   for (const [what, take] of takenAway) {
     it(`S1: refuses a gateway that ${what}`, async () => {
       const svid = await svidOf(entryId);
@@ -176,6 +182,8 @@ describe('identify', () => {
       assert.equal(await kindOf(svid, 'admin'), 'admin');
       await world.store.transaction((tx) => world.entries.delete(tx, id, { actor: OPERATOR }));
       assert.equal(await kindOf(svid, 'admin'), 'workload');
+      await suspendForAMoment(OPS);
+      await assert.rejects(callerWith(svid, 'admin'), denied);
       const change = { status: 'suspended', reason: '' } as const;
       await world.identities.setStatus(SpiffeId.parse(OPS), change, OPERATOR);
       await assert.rejects(callerWith(svid, 'admin'), denied);
@@ -199,6 +207,7 @@ describe('identify', () => {
             OPERATOR,
           ),
       ],
+      ['was suspended, and is active again', () => suspendForAMoment(OPS)],
       [
         'has a banned agent',
         () => world.agents.ban(`spiffe://${TD}/spire/agent/x509pop/a`, OPERATOR),

@@ -2,14 +2,18 @@ import assert from 'node:assert/strict';
 import type { KeyObject } from 'node:crypto';
 import { createPublicKey, generateKeyPairSync } from 'node:crypto';
 import { SpiffeId } from '../../identity/spiffe-id.ts';
-import { verifySvid } from '../../identity/verify.ts';
+import { svidRefusal, verifySvid } from '../../identity/verify.ts';
 import { parseCertificate } from '../../identity/x509/certificate.ts';
+import { parseCrl } from '../../identity/x509/crl.ts';
+import { CrlView } from '../../identity/x509/crl-view.ts';
 import { createCsr } from '../../identity/x509/csr.ts';
 import { generateKey, spkiOf } from '../../identity/x509/key.ts';
 import { leafSigner } from '../../identity/x509/leaf.ts';
 import { Bundle } from '../../proto/gen/spire/api/server/bundle/v1/bundle_pb.ts';
 import { Entry } from '../../proto/gen/spire/api/server/entry/v1/entry_pb.ts';
 import { SVID } from '../../proto/gen/spire/api/server/svid/v1/svid_pb.ts';
+import { AgentService } from '../../proto/gen/writ/agent/v1/agent_pb.ts';
+import { systemClock } from '../../runtime/clock.ts';
 import type { RpcChannel } from '../../runtime/grpc-client.ts';
 import { svidOfNewEntry } from '../../test/fixtures/nested-server.ts';
 import { TD } from '../../test/fixtures/registry-world.ts';
@@ -132,6 +136,33 @@ describe('downstreamService', () => {
     await assert.rejects(nested.client(Bundle).publishWITAuthority({}, CALL), {
       status: 'UNIMPLEMENTED',
     });
+  });
+
+  it('is revoked with its entry, and so is all that it signs', async () => {
+    const { svid, entryId: id } = await svidOfNewEntry(server, '/left', { downstream: true });
+    const privateKey = await generateKey('ec-p256');
+    const { caCertChain } = await mint(privateKey, 0, await server.dial(svid));
+    const leaf = leafSigner({ certificate: caCertChain[0] ?? Buffer.of(), privateKey }).sign({
+      ...{ spki: spkiOf(await generateKey('ec-p256')), dnsNames: [], now: new Date() },
+      uri: SpiffeId.parse(`spiffe://${TD}/below`),
+      notAfter: new Date(Date.now() + 60_000),
+    });
+    const bundle = await server.bundle();
+    const { channel } = await server.newAgent();
+    const verdict = async () => {
+      const { crls } = await channel.client(AgentService).getCrl({}, CALL);
+      const view = new CrlView({ clock: systemClock, onBad: () => assert.fail() });
+      view.offer(crls.map(parseCrl));
+      try {
+        verifySvid([leaf.der, ...caCertChain], () => bundle, new Date(), view.status);
+        return undefined;
+      } catch (error) {
+        return svidRefusal(error);
+      }
+    };
+    assert.equal(await verdict(), undefined);
+    await server.admin(Entry).batchDeleteEntry({ ids: [id] }, CALL);
+    assert.equal(await verdict(), 'revoked by its authority');
   });
 
   it('serves no workload without a downstream entry, and none whose entry is gone', async () => {

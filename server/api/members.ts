@@ -71,7 +71,7 @@ async function isMinted(reader: Reader, { id, serial }: VerifiedSvid): Promise<b
 
 async function isRevoked(reader: Reader, serial: string): Promise<boolean> {
   const row = await reader.get(
-    `select 1 as found from revocations where subject_kind = 'serial' and subject = ? limit 1`,
+    'select 1 as found from ledger where serial = ? and revoked_at_ms is not null',
     serial,
   );
   return row !== undefined;

@@ -1,5 +1,6 @@
 import type { Bundle } from '../../identity/bundle.ts';
 import type { AgentService } from '../../proto/gen/writ/agent/v1/agent_pb.ts';
+import type { Clock } from '../../runtime/clock.ts';
 import type { Implementation } from '../../runtime/grpc-server.ts';
 import { Watched, type WatchedSource } from '../../runtime/watched.ts';
 import type { Agents } from '../attestation/agents.ts';
@@ -10,11 +11,15 @@ import { StreamLimit } from './stream-limit.ts';
 
 /** An agent needs one; those of an old connection end a little later. */
 const WATCHES_PER_AGENT = 8;
+/** Each agent that is told asks for its entries, so all of them together may do so this often. */
+const TOLD_PER_MS = 2;
+const LONGEST_GAP_MS = 500;
 
 export interface WatchEntriesOptions {
   readonly agents: Agents;
   readonly changes: RegistryChanges;
   readonly bundle: WatchedSource<Bundle>;
+  readonly clock: Pick<Clock, 'wait'>;
 }
 
 /** Tells our agents of changes at once, where SPIRE's ask each five seconds. */
@@ -22,6 +27,7 @@ export function watchEntriesService({
   agents,
   changes,
   bundle,
+  clock,
 }: WatchEntriesOptions): Pick<Implementation<typeof AgentService, Caller>, 'watchEntries'> {
   const limit = new StreamLimit(WATCHES_PER_AGENT);
 
@@ -31,6 +37,9 @@ export function watchEntriesService({
     for await (const _ of newest(wake.count, bundle, signal)) {
       await agents.recheck(agent);
       yield { seq: changes.head.value + bundle.value.sequenceNumber };
+      // What changes in the gap is told together at its end.
+      const gapMs = Math.min(Math.floor(changes.wakes.size / TOLD_PER_MS), LONGEST_GAP_MS);
+      if (gapMs > 0) await clock.wait(gapMs, signal).catch(() => undefined);
     }
   }
 

@@ -61,13 +61,25 @@ describe('Authority', () => {
     await assert.rejects(world.sign(authority, 0), { code: 'FAILED_PRECONDITION' });
   });
 
-  const signJwt = (authority: Awaited<ReturnType<typeof open>>, milliseconds: number) =>
+  const signJwt = (
+    authority: Awaited<ReturnType<typeof open>>,
+    milliseconds: number,
+    audience: readonly string[] = ['db'],
+  ) =>
     world.store.transaction((tx) =>
       authority.signJwt(tx, {
-        ...{ id: WEB, audience: ['db'], actor: OPERATOR },
+        ...{ id: WEB, audience, actor: OPERATOR },
         notAfter: new Date(world.clock.now().getTime() + milliseconds),
       }),
     );
+
+  it('signs no token that is too long to be read', async () => {
+    const audience = Array.from({ length: 8 }, (_, at) => `${at}`.repeat(2048));
+    await assert.rejects(signJwt(await open(), 60_000, audience), {
+      code: 'INVALID_ARGUMENT',
+      message: 'the token would be longer than 16 KiB',
+    });
+  });
 
   it('signs tokens with whole seconds that end no later than asked', async () => {
     const authority = await open();

@@ -160,6 +160,20 @@ describe('Crls', () => {
     assert.equal((await revoked()).size, 2);
   });
 
+  it('leaves out what ends first where more is revoked than lists hold', async () => {
+    const now = world.clock.now().getTime();
+    const columns = ['serial', 'kind', 'spiffe_id', 'issued_at_ms', 'not_after_ms', 'entry_id'];
+    const rows = Array.from({ length: 40_001 }, (_, at) => {
+      const serial = (0x1000_0000 + at).toString(16);
+      return [serial, 'x509', String(WEB), now, now + 3_600_000 + at, 'e'];
+    });
+    await world.store.transaction((tx) => tx.insertMany({ table: 'ledger', columns, rows }));
+    await revoke('entry_id', 'e');
+    const serials = await revoked();
+    assert.equal(serials.size, 40_000);
+    assert.ok(!serials.has('10000000') && serials.has('10000001'));
+  });
+
   it('numbers lists upwards, over a restart too, and keeps those that would say the same', async () => {
     const number = () => crls.lists[0]?.number ?? 0n;
     const first = number();

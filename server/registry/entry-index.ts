@@ -40,8 +40,8 @@ export type Changed =
 interface Indexed {
   readonly entry: Entry;
   readonly spiffeId: string;
-  readonly parentId: string;
-  readonly selectors: readonly string[];
+  /** Of node aliases alone: a hundred thousand lists would be in memory for nothing. */
+  readonly aliasSelectors: readonly string[] | undefined;
   /** Infinity: with its identity. */
   readonly expiresAtMs: number;
 }
@@ -78,7 +78,7 @@ export class EntryIndex {
   put(entry: Entry): void {
     if (this.#byId.has(entry.id)) this.#unlink(entry.id);
     else this.#ids.add(entry.id);
-    const indexed = indexedEntry(entry);
+    const indexed = indexedEntry(entry, this.#serverId);
     this.#byId.set(entry.id, indexed);
     for (const [map, key] of this.#places(indexed)) addTo(map, key, indexed);
     this.#nextExpiryMs = Math.min(this.#nextExpiryMs, indexed.expiresAtMs);
@@ -108,9 +108,9 @@ export class EntryIndex {
   concernedBy(changes: Iterable<Changed>): Concerned {
     const ids = new Set<string>();
     const aliases: (readonly string[])[] = [];
-    const climb = ({ parentId, selectors }: Indexed) => {
-      if (parentId === this.#serverId) aliases.push(selectors);
-      else ids.add(parentId);
+    const climb = (indexed: Indexed) => {
+      if (indexed.aliasSelectors !== undefined) aliases.push(indexed.aliasSelectors);
+      else ids.add(parentOf(indexed));
     };
     for (const change of changes) {
       const indexed = change.kind === 'entry' ? this.#byId.get(change.id) : undefined;
@@ -159,12 +159,12 @@ export class EntryIndex {
     const asked = this.#byId.get(entryId);
     if (asked === undefined || !this.#isLive(asked, now)) return undefined;
     const roots = new Set(this.#roots(agent, now));
-    const pending = new Set([asked.parentId]);
+    const pending = new Set([parentOf(asked)]);
     // A Set that grows while it is walked visits what is added, and each id once.
     for (const parent of pending) {
       if (roots.has(parent)) return asked.entry;
       for (const above of membersOf(this.#bySpiffeId, parent)) {
-        if (this.#isLive(above, now)) pending.add(above.parentId);
+        if (this.#isLive(above, now)) pending.add(parentOf(above));
       }
     }
     return undefined;
@@ -194,8 +194,8 @@ export class EntryIndex {
     const roots = new Set([agent.id]);
     for (const selector of own) {
       for (const alias of membersOf(this.#aliases, selector)) {
-        if (alias.selectors.every((one) => own.has(one)) && this.#isLive(alias, now))
-          roots.add(alias.spiffeId);
+        const isOwn = alias.aliasSelectors?.every((one) => own.has(one)) === true;
+        if (isOwn && this.#isLive(alias, now)) roots.add(alias.spiffeId);
       }
     }
     return [...roots];
@@ -211,12 +211,12 @@ export class EntryIndex {
   }
 
   #places(indexed: Indexed): [Groups, string][] {
-    const { parentId, spiffeId, selectors } = indexed;
+    const { spiffeId, aliasSelectors } = indexed;
     const places: [Groups, string][] = [
-      [this.#byParent, parentId],
+      [this.#byParent, parentOf(indexed)],
       [this.#bySpiffeId, spiffeId],
     ];
-    if (parentId === this.#serverId) places.push([this.#aliases, selectors[0] ?? '']);
+    if (aliasSelectors !== undefined) places.push([this.#aliases, aliasSelectors[0] ?? '']);
     return places;
   }
 
@@ -232,14 +232,18 @@ export function idText(id: SPIFFEID | undefined): string {
   return id === undefined ? '' : `spiffe://${id.trustDomain}${id.path}`;
 }
 
-function indexedEntry(entry: Entry): Indexed {
+function indexedEntry(entry: Entry, serverId: string): Indexed {
+  const isAlias = idText(entry.parentId) === serverId;
   return {
     entry,
     spiffeId: idText(entry.spiffeId),
-    parentId: idText(entry.parentId),
-    selectors: entry.selectors.map(selectorText),
+    aliasSelectors: isAlias ? entry.selectors.map(selectorText) : undefined,
     expiresAtMs: entry.expiresAt === 0n ? Number.POSITIVE_INFINITY : Number(entry.expiresAt) * 1000,
   };
+}
+
+function parentOf({ entry }: Indexed): string {
+  return idText(entry.parentId);
 }
 
 /** Most groups are of one, which then stands there without a Set around it. */

@@ -1,7 +1,7 @@
 import { domainToASCII } from 'node:url';
-import { clone, create } from '@bufbuild/protobuf';
+import { create } from '@bufbuild/protobuf';
 import type { SpiffeId, TrustDomain } from '../../identity/spiffe-id.ts';
-import { type Entry, EntrySchema } from '../../proto/gen/spire/api/types/entry_pb.ts';
+import type { Entry } from '../../proto/gen/spire/api/types/entry_pb.ts';
 import { SelectorSchema } from '../../proto/gen/spire/api/types/selector_pb.ts';
 import { SPIFFEIDSchema } from '../../proto/gen/spire/api/types/spiffeid_pb.ts';
 import { Fault } from '../../runtime/fault.ts';
@@ -67,10 +67,12 @@ export function checkEntry(
     throw invalid('store_svid needs selectors of one type');
   if (entry.storeSvid && entry.additionalAttributes?.disableX509SvidPrefetch === true)
     throw invalid('store_svid cannot wait for a workload that asks: disable_x509_svid_prefetch');
-  const checked = clone(EntrySchema, entry);
-  checked.parentId = create(SPIFFEIDSchema, idMessage(parentId));
-  checked.selectors = selectors.map((selector) => create(SelectorSchema, selector));
-  checked.federatesWith = federatesWith;
+  const checked: Entry = {
+    ...entry,
+    parentId: create(SPIFFEIDSchema, idMessage(parentId)),
+    selectors: selectors.map((selector) => create(SelectorSchema, selector)),
+    federatesWith,
+  };
   return { entry: checked, spiffeId, parentId, selectors: selectorsToJson(selectors) };
 }
 

@@ -34,7 +34,7 @@ export interface NewEntriesOptions {
 }
 
 /** Items between two looks at what else there is to do: a few milliseconds. */
-const ITEMS_AT_ONCE = 100;
+const ITEMS_AT_ONCE = 50;
 /** Entries that wait to be written: garbage that dies young costs little, statements cost little too. */
 const WRITE_AT_ONCE = 250;
 const COLUMNS = [
@@ -57,6 +57,7 @@ export class NewEntries {
   readonly #made: EntryChanged[] = [];
   readonly #records: IdentityRecord[] = [];
   readonly #events: EventInit[] = [];
+  #writing: Promise<void> = Promise.resolve();
 
   private constructor(
     options: NewEntriesOptions,
@@ -91,16 +92,21 @@ export class NewEntries {
     // Bounds read the store for each entry, so the ones before it must be there.
     const writeAtOnce = bounds === undefined ? WRITE_AT_ONCE : 1;
     const results: (CreatedEntry | Fault)[] = [];
-    for (const one of this.#asked) {
+    for (const [at, one] of this.#asked.entries()) {
       if (this.#made.length >= writeAtOnce) await this.#flush();
+      if (at % ITEMS_AT_ONCE === ITEMS_AT_ONCE - 1) await breathe();
       try {
-        if (bounds !== undefined) await bounds.requireWithin(valid(one).entry);
+        if (bounds !== undefined) {
+          await this.#writing;
+          await bounds.requireWithin(valid(one).entry);
+        }
         results.push(this.#createOne(valid(one)));
       } catch (error) {
         results.push(faultOf(error));
       }
     }
     await this.#flush();
+    await this.#writing;
     return results;
   }
 
@@ -117,9 +123,10 @@ export class NewEntries {
       throw new Fault('ALREADY_EXISTS', 'an entry of that id is there already');
     this.#reserved.refuse(entry.dnsNames);
     const identity = this.#record(checked);
-    if (entry.id === '') entry.id = randomUUID();
+    const nowMs = clock.now().getTime();
+    if (entry.id === '') entry.id = newId(nowMs);
     entry.revisionNumber = 0n;
-    entry.createdAt = BigInt(Math.floor(clock.now().getTime() / 1000));
+    entry.createdAt = BigInt(Math.floor(nowMs / 1000));
     this.#similar.set(key, entry);
     this.#ids.add(entry.id);
     this.#rows.push(rowOf(checked));
@@ -140,19 +147,38 @@ export class NewEntries {
     return standingOf(record);
   }
 
+  /** Begins to write what has gathered, once what was begun before is written. */
   async #flush(): Promise<void> {
+    await this.#writing;
+    this.#writing = this.#write();
+    // Whoever waits for it next is told.
+    this.#writing.catch(() => undefined);
+  }
+
+  /** Together, so that a store elsewhere has work while the events are made. */
+  async #write(): Promise<void> {
     if (this.#made.length === 0) return;
     const { tx, audit, changes } = this.#options;
-    await insertIdentities(tx, this.#records.splice(0));
-    await tx.insertMany({ table: 'entries', columns: COLUMNS, rows: this.#rows.splice(0) });
-    await audit.append(tx, ...this.#events.splice(0));
     const made = this.#made.splice(0);
-    await addFederation(
-      tx,
-      made.flatMap(({ entry }) => entry ?? []),
-    );
-    await changes.record(tx, ...made);
+    const entries = made.flatMap(({ entry }) => entry ?? []);
+    await Promise.all([
+      insertIdentities(tx, this.#records.splice(0)),
+      tx.insertMany({ table: 'entries', columns: COLUMNS, rows: this.#rows.splice(0) }),
+      changes.record(tx, ...made),
+      addFederation(tx, entries),
+      audit.append(tx, ...this.#events.splice(0)),
+    ]);
   }
+}
+
+/**
+ * A UUID that begins with the time, so that new rows lie side by side in the store: at random places, a
+ * thousand would touch a thousand pages.
+ * Source: RFC 9562, section 5.7.
+ */
+function newId(nowMs: number): string {
+  const time = nowMs.toString(16).padStart(12, '0');
+  return `${time.slice(0, 8)}-${time.slice(8)}-7${randomUUID().slice(15)}`;
 }
 
 interface Known {

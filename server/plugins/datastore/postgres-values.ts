@@ -16,6 +16,8 @@ const INTEGERS: ReadonlySet<number> = new Set([INT2, INT4, INT8, NUMERIC]);
 const ONE_DIMENSION = 1;
 const FIRST_INDEX = 1;
 const NULL_LENGTH = -1;
+/** Dimensions, whether there are nulls, the elements' type, how many there are and from which index. */
+const HEADER_BYTES = 20;
 
 /** How `pg` reads the columns of a result. */
 export const ROW_TYPES = {
@@ -63,55 +65,40 @@ export interface ColumnArray {
 export function columnArray(values: readonly SqlValue[]): ColumnArray {
   const sample = values.find((value) => value !== null);
   if (sample === undefined) return { type: undefined, encoded: undefined };
-  if (typeof sample === 'string')
-    return { type: 'text', encoded: encodeArray(TEXT, values, textElement) };
-  if (sample instanceof Uint8Array)
-    return { type: 'bytea', encoded: encodeArray(BYTEA, values, bytesElement) };
-  return { type: 'bigint', encoded: encodeArray(INT8, values, integerElement) };
+  if (typeof sample === 'string') return { type: 'text', encoded: encodeArray(TEXT, values) };
+  if (sample instanceof Uint8Array) return { type: 'bytea', encoded: encodeArray(BYTEA, values) };
+  return { type: 'bigint', encoded: encodeArray(INT8, values) };
 }
 
-interface Element {
-  readonly length: number;
-  write(into: Buffer, at: number): void;
-}
-
-function encodeArray(
-  elementType: number,
-  values: readonly SqlValue[],
-  element: (value: SqlValue) => Element,
-): Buffer {
-  const elements = values.map((value) => (value === null ? undefined : element(value)));
-  const size = elements.reduce((sum, one) => sum + 4 + (one?.length ?? 0), 20);
+function encodeArray(elementType: number, values: readonly SqlValue[]): Buffer {
+  const lengths = values.map((value) => lengthOf(elementType, value));
+  const size = lengths.reduce((sum, length) => sum + 4 + Math.max(length, 0), HEADER_BYTES);
   const into = Buffer.allocUnsafe(size);
   let at = into.writeInt32BE(ONE_DIMENSION, 0);
-  at = into.writeInt32BE(elements.includes(undefined) ? 1 : 0, at);
+  at = into.writeInt32BE(values.includes(null) ? 1 : 0, at);
   at = into.writeInt32BE(elementType, at);
-  at = into.writeInt32BE(elements.length, at);
+  at = into.writeInt32BE(values.length, at);
   at = into.writeInt32BE(FIRST_INDEX, at);
-  for (const one of elements) {
-    at = into.writeInt32BE(one?.length ?? NULL_LENGTH, at);
-    one?.write(into, at);
-    at += one?.length ?? 0;
+  for (const [index, value] of values.entries()) {
+    const length = lengths[index] ?? NULL_LENGTH;
+    at = into.writeInt32BE(length, at);
+    if (value === null) continue;
+    if (typeof value === 'string') into.write(value, at);
+    else if (value instanceof Uint8Array) into.set(value, at);
+    else into.writeBigInt64BE(BigInt(value), at);
+    at += length;
   }
   return into;
 }
 
-function textElement(value: SqlValue): Element {
-  if (typeof value !== 'string') throw mixed();
-  const text = withoutNul(value);
-  const length = Buffer.byteLength(text);
-  return { length, write: (into, at) => void into.write(text, at) };
-}
-
-function bytesElement(value: SqlValue): Element {
-  if (!(value instanceof Uint8Array)) throw mixed();
-  return { length: value.length, write: (into, at) => into.set(value, at) };
-}
-
-function integerElement(value: SqlValue): Element {
-  if (typeof value !== 'number' && typeof value !== 'bigint') throw mixed();
-  const integer = BigInt(value);
-  return { length: 8, write: (into, at) => void into.writeBigInt64BE(integer, at) };
+/** @throws TypeError if the value is not of the column's type */
+function lengthOf(elementType: number, value: SqlValue): number {
+  if (value === null) return NULL_LENGTH;
+  if (typeof value === 'string' && elementType === TEXT)
+    return Buffer.byteLength(withoutNul(value));
+  if (value instanceof Uint8Array && elementType === BYTEA) return value.length;
+  if ((typeof value === 'number' || typeof value === 'bigint') && elementType === INT8) return 8;
+  throw mixed();
 }
 
 function mixed(): TypeError {
