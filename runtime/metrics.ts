@@ -116,6 +116,7 @@ interface Family {
 class NumberFamily implements Family {
   readonly description: MetricDescription;
   readonly #values = new Map<string, number>();
+  readonly #keys = new Map<string, string>();
 
   constructor(description: MetricDescription) {
     this.description = description;
@@ -123,12 +124,29 @@ class NumberFamily implements Family {
   }
 
   set(labels: Labels<string> | undefined, value: number): void {
-    const key = seriesKey(this.description, labels);
-    if (this.#values.has(key) || this.#values.size < MAXIMUM_SERIES) this.#values.set(key, value);
+    this.#put(this.#keyOf(labels), value);
   }
 
   add(labels: Labels<string> | undefined, by: number): void {
-    this.set(labels, (this.#values.get(seriesKey(this.description, labels)) ?? 0) + by);
+    const key = this.#keyOf(labels);
+    this.#put(key, (this.#values.get(key) ?? 0) + by);
+  }
+
+  #put(key: string, value: number): void {
+    if (this.#values.has(key) || this.#values.size < MAXIMUM_SERIES) this.#values.set(key, value);
+  }
+
+  /** Found again by the labels' values: some counters count every statement. */
+  #keyOf(labels: Labels<string> | undefined): string {
+    const { labels: names } = this.description;
+    if (names.length === 0) return '';
+    let values = '';
+    for (const name of names) values += `${labels?.[name]}\0`;
+    const known = this.#keys.get(values);
+    if (known !== undefined) return known;
+    const key = seriesKey(this.description, labels);
+    if (this.#keys.size < MAXIMUM_SERIES) this.#keys.set(values, key);
+    return key;
   }
 
   readonly lines = (): string[] =>

@@ -1,10 +1,9 @@
 /**
  * Encodes a record's events. Three of them stand on the way of every statement or piece of output, so
- * these are written field by field; protobuf-es, which looks each field up in its descriptor, takes several times as long. The
- * tests hold the bytes against its own.
+ * these are written field by field; protobuf-es, which looks each field up in its descriptor, takes
+ * many times as long. The tests hold the bytes against its own.
  */
 import { create, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
-import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
 import { timestampFromDate } from '@bufbuild/protobuf/wkt';
 import {
   type ChannelOutputSchema,
@@ -13,6 +12,7 @@ import {
   type StatementResultSchema,
   type StatementSchema,
 } from '../../proto/gen/writ/gateway/v1/recording_pb.ts';
+import { ProtoWriter } from './proto-writer.ts';
 import type { RecordedEventInit } from './recorder.ts';
 
 /** One event with its place in the record. */
@@ -21,6 +21,8 @@ export interface IndexedEvent {
   readonly at: Date;
   readonly event: RecordedEventInit;
 }
+
+const writer = new ProtoWriter();
 
 /** A RecordedFrame that holds the event. */
 export function encodeEvent({ index, at, event }: IndexedEvent): Uint8Array {
@@ -31,85 +33,64 @@ export function encodeEvent({ index, at, event }: IndexedEvent): Uint8Array {
       create(RecordedFrameSchema, { frame: { case: 'event', value } }),
     );
   }
-  const writer = new BinaryWriter();
-  open(writer, 2);
-  if (index !== 0n) writer.tag(1, WireType.Varint).uint64(index);
-  timestamp(writer, at);
-  if (event.case === 'statement') {
-    open(writer, 4);
-    statement(writer, event.value);
-  } else if (event.case === 'result') {
-    open(writer, 5);
-    result(writer, event.value);
-  } else {
-    open(writer, 8);
-    output(writer, event.value);
-  }
-  return writer.join().join().finish();
+  // What a value that could not be written left behind must not stand in the next event.
+  writer.clear();
+  writer.open(2);
+  writer.integer(1, index);
+  timestamp(at);
+  if (event.case === 'statement') statement(event.value);
+  else if (event.case === 'result') result(event.value);
+  else output(event.value);
+  writer.close();
+  return writer.bytes();
 }
 
-function timestamp(writer: BinaryWriter, at: Date): void {
+function timestamp(at: Date): void {
   const milliseconds = at.getTime();
   const seconds = Math.floor(milliseconds / 1000);
-  const nanos = (milliseconds - seconds * 1000) * 1_000_000;
-  open(writer, 2);
-  if (seconds !== 0) writer.tag(1, WireType.Varint).int64(seconds);
-  if (nanos !== 0) writer.tag(2, WireType.Varint).int32(nanos);
-  writer.join();
+  writer.open(2);
+  writer.integer(1, seconds);
+  writer.integer(2, (milliseconds - seconds * 1000) * 1_000_000);
+  writer.close();
 }
 
-function statement(writer: BinaryWriter, value: MessageInitShape<typeof StatementSchema>): void {
-  integer(writer, 1, value.number);
-  text(writer, 2, value.fingerprint);
-  text(writer, 3, value.text);
-  text(writer, 4, value.class);
-  for (const one of value.parameters ?? []) {
-    open(writer, 5);
-    parameter(writer, one);
-    writer.join();
-  }
-  for (const table of value.tables ?? []) writer.tag(6, WireType.LengthDelimited).string(table);
-  text(writer, 7, value.deniedBy);
-  const hmac = value.textHmac;
-  if (hmac !== undefined && hmac.length > 0) writer.tag(8, WireType.LengthDelimited).bytes(hmac);
+function statement(value: MessageInitShape<typeof StatementSchema>): void {
+  writer.open(4);
+  writer.integer(1, value.number);
+  writer.text(2, value.fingerprint);
+  writer.text(3, value.text);
+  writer.text(4, value.class);
+  for (const one of value.parameters ?? []) parameter(one);
+  for (const table of value.tables ?? []) writer.item(6, table);
+  writer.text(7, value.deniedBy);
+  if (value.textHmac !== undefined && value.textHmac.length > 0) writer.item(8, value.textHmac);
+  writer.close();
 }
 
-function parameter(writer: BinaryWriter, value: MessageInitShape<typeof ParameterSchema>): void {
-  if (value.position) writer.tag(1, WireType.Varint).uint32(value.position);
-  text(writer, 2, value.target);
-  const { content } = value;
-  if (content?.case === 'value') writer.tag(3, WireType.LengthDelimited).string(content.value);
-  if (content?.case === 'hmac') writer.tag(4, WireType.LengthDelimited).bytes(content.value);
+function parameter({ position, target, content }: MessageInitShape<typeof ParameterSchema>): void {
+  writer.open(5);
+  writer.integer(1, position);
+  writer.text(2, target);
+  if (content?.case === 'value') writer.item(3, content.value ?? '');
+  if (content?.case === 'hmac') writer.item(4, content.value ?? '');
+  writer.close();
 }
 
-function result(writer: BinaryWriter, value: MessageInitShape<typeof StatementResultSchema>): void {
-  integer(writer, 1, value.number);
-  text(writer, 2, value.commandTag);
-  integer(writer, 3, value.rows);
-  integer(writer, 4, value.durationMicroseconds);
-  text(writer, 5, value.sqlstate);
-  for (const column of value.maskedColumns ?? []) {
-    writer.tag(6, WireType.LengthDelimited).string(column);
-  }
+function result(value: MessageInitShape<typeof StatementResultSchema>): void {
+  writer.open(5);
+  writer.integer(1, value.number);
+  writer.text(2, value.commandTag);
+  writer.integer(3, value.rows);
+  writer.integer(4, value.durationMicroseconds);
+  writer.text(5, value.sqlstate);
+  for (const column of value.maskedColumns ?? []) writer.item(6, column);
+  writer.close();
 }
 
-function output(writer: BinaryWriter, value: MessageInitShape<typeof ChannelOutputSchema>): void {
-  if (value.channel) writer.tag(1, WireType.Varint).uint32(value.channel);
-  if (value.isStderr) writer.tag(2, WireType.Varint).bool(true);
-  const { data } = value;
-  if (data !== undefined && data.length > 0) writer.tag(3, WireType.LengthDelimited).bytes(data);
-}
-
-function open(writer: BinaryWriter, field: number): void {
-  writer.tag(field, WireType.LengthDelimited).fork();
-}
-
-function integer(writer: BinaryWriter, field: number, value: bigint | undefined): void {
-  if (value !== undefined && value !== 0n) writer.tag(field, WireType.Varint).uint64(value);
-}
-
-function text(writer: BinaryWriter, field: number, value: string | undefined): void {
-  if (value !== undefined && value !== '') {
-    writer.tag(field, WireType.LengthDelimited).string(value);
-  }
+function output({ channel, isStderr, data }: MessageInitShape<typeof ChannelOutputSchema>): void {
+  writer.open(8);
+  writer.integer(1, channel);
+  writer.integer(2, isStderr === true ? 1 : 0);
+  if (data !== undefined && data.length > 0) writer.item(3, data);
+  writer.close();
 }

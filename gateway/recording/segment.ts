@@ -18,6 +18,10 @@ const FRAME_OVERHEAD_BYTES = 8;
 /** What fits into an empty segment. */
 export const MAXIMUM_EVENT_BYTES = MAXIMUM_SEGMENT_BYTES - 2 * RESERVED_BYTES;
 
+/** Small frames are hashed together: each call of the hash costs more than their bytes. */
+const HASHED_AT_ONCE = 4096;
+const LENGTH_BYTES = 4;
+
 const SIGNED_CONTEXT = Buffer.from('writ-recording-v1', 'ascii');
 
 /** The previous hash in a recording's first segment. */
@@ -37,6 +41,9 @@ export class Segment {
   readonly #file: FrameWriter;
   readonly #key: RecordingKey;
   readonly #hash = createHash('sha256');
+  /** Lengths and bytes of frames that the hash has still to take in. */
+  readonly #unhashed = Buffer.allocUnsafeSlow(HASHED_AT_ONCE);
+  #unhashedBytes = 0;
 
   constructor({ path, sessionId, number, previousHash, key }: SegmentOptions) {
     this.number = number;
@@ -48,17 +55,14 @@ export class Segment {
 
   /** Whether these frames still leave room for the seal. */
   hasRoomFor(frames: readonly Uint8Array[]): boolean {
-    const bytes = frames.reduce((sum, frame) => sum + FRAME_OVERHEAD_BYTES + frame.length, 0);
-    return this.#file.bytesWritten + bytes <= MAXIMUM_SEGMENT_BYTES - RESERVED_BYTES;
+    let end = this.#file.bytesWritten;
+    for (const frame of frames) end += FRAME_OVERHEAD_BYTES + frame.length;
+    return end <= MAXIMUM_SEGMENT_BYTES - RESERVED_BYTES;
   }
 
   append(...frames: readonly Uint8Array[]): void {
     this.#file.append(...frames);
-    for (const frame of frames) {
-      const length = Buffer.alloc(4);
-      length.writeUInt32BE(frame.length);
-      this.#hash.update(length).update(frame);
-    }
+    for (const frame of frames) this.#hashSoon(frame);
   }
 
   sync(): void {
@@ -67,12 +71,31 @@ export class Segment {
 
   /** Writes the seal, makes the file durable and closes it. @returns the hash that was signed */
   seal(): Uint8Array {
+    this.#hashNow();
     const hash = this.#hash.digest();
     const signature = sign(null, Buffer.concat([SIGNED_CONTEXT, hash]), this.#key.privateKey);
     this.#file.append(encodeFrame({ case: 'seal', value: { hash, signature } }));
     this.#file.sync();
     this.#file.close();
     return hash;
+  }
+
+  #hashSoon(frame: Uint8Array): void {
+    const size = LENGTH_BYTES + frame.length;
+    if (this.#unhashedBytes + size > HASHED_AT_ONCE) this.#hashNow();
+    this.#unhashedBytes = this.#unhashed.writeUInt32BE(frame.length, this.#unhashedBytes);
+    if (size > HASHED_AT_ONCE) {
+      this.#hashNow();
+      this.#hash.update(frame);
+      return;
+    }
+    this.#unhashed.set(frame, this.#unhashedBytes);
+    this.#unhashedBytes += frame.length;
+  }
+
+  #hashNow(): void {
+    this.#hash.update(this.#unhashed.subarray(0, this.#unhashedBytes));
+    this.#unhashedBytes = 0;
   }
 
   /** Closes the file as it is, without a seal. */

@@ -106,6 +106,16 @@ describe('SessionRecording', () => {
     assert.deepEqual(told, ['sealed 0']);
   });
 
+  it('G47: hashes frames of every length alike', async () => {
+    const recording = open();
+    const lengths = [0, 1, 4000, 4050, 4060, 4070, 4080, 4090, 4096, 5000, 10, 8192, 100_000, 3];
+    for (const [index, length] of lengths.entries()) {
+      recording.write(statement(BigInt(index + 1), 'x'.repeat(length)));
+    }
+    recording.seal();
+    assert.ok(isSignedBy(KEY, await readSegment(path(0))));
+  });
+
   it('has a statement in its file at once, and a result with the next event or soon after', async () => {
     const recording = open();
     const result = (number: bigint) => ({ case: 'result', value: { number, rows: 1n } }) as const;

@@ -61,14 +61,17 @@ export class SessionRecording implements Recorder {
   }
 
   write(event: RecordedEventInit): void {
-    this.#attempt(() => {
+    this.#requireOpen();
+    try {
       const frame = encodeEvent({ index: this.#nextIndex, at: this.#options.clock.now(), event });
       if (frame.length > MAXIMUM_EVENT_BYTES) throw new Error(`an event of ${frame.length} bytes`);
       this.#nextIndex += 1n;
       this.#options.observer.wrote(frame.length);
       if (event.case === 'result' && this.#held.length < MAXIMUM_HELD) this.#hold(frame);
       else this.#append(frame);
-    });
+    } catch (error) {
+      throw this.#failed(error);
+    }
     const denied = deniedIn(event);
     if (denied !== undefined) this.#options.observer.denied(denied.what, denied.rule);
   }
@@ -91,6 +94,7 @@ export class SessionRecording implements Recorder {
           this.#append();
           this.#sealSegment();
         });
+        clearTimeout(this.#heldTimer);
         this.#state = 'sealed';
       } catch {
         // `failed` has told the observer.
@@ -102,22 +106,26 @@ export class SessionRecording implements Recorder {
   /** A statement's result follows its effect, so it may wait for the next statement to be written with. */
   #hold(frame: Uint8Array): void {
     this.#held.push(frame);
-    this.#heldTimer ??= setTimeout(() => {
-      try {
-        this.#attempt(() => this.#append());
-      } catch {
-        // `failed` has told the observer.
-      }
-    }, HELD_MS).unref();
+    this.#heldTimer ??= setTimeout(() => this.#release(), HELD_MS).unref();
+  }
+
+  /** One timer serves all results of its time: what is held when it ends is never older than it. */
+  #release(): void {
+    this.#heldTimer = undefined;
+    if (this.#state !== 'open' || this.#held.length === 0) return;
+    try {
+      this.#attempt(() => this.#append());
+    } catch {
+      // `failed` has told the observer.
+    }
   }
 
   /** Writes what is held, then these frames, in one go. */
   #append(...frames: readonly Uint8Array[]): void {
-    clearTimeout(this.#heldTimer);
-    this.#heldTimer = undefined;
-    const all = [...this.#held, ...frames];
-    this.#held = [];
+    const all = this.#held;
+    for (const frame of frames) all.push(frame);
     if (all.length === 0) return;
+    this.#held = [];
     if (this.#segment.hasRoomFor(all)) {
       this.#segment.append(...all);
       return;
@@ -129,17 +137,25 @@ export class SessionRecording implements Recorder {
   }
 
   #attempt(act: () => void): void {
-    if (this.#state === 'sealed') throw unwritable(new Error('the record is sealed'));
-    if (this.#state !== 'open') throw this.#state;
+    this.#requireOpen();
     try {
       act();
     } catch (error) {
-      const fault = unwritable(error);
-      this.#state = fault;
-      this.#abandon();
-      this.#options.observer.failed(fault);
-      throw fault;
+      throw this.#failed(error);
     }
+  }
+
+  #requireOpen(): void {
+    if (this.#state === 'sealed') throw unwritable(new Error('the record is sealed'));
+    if (this.#state !== 'open') throw this.#state;
+  }
+
+  #failed(error: unknown): Fault {
+    const fault = unwritable(error);
+    this.#state = fault;
+    this.#abandon();
+    this.#options.observer.failed(fault);
+    return fault;
   }
 
   #nextSegment(): void {

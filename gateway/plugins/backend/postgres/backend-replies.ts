@@ -169,7 +169,7 @@ export class BackendReplies {
     const head = this.#exchange.head;
     if (head?.denial !== undefined) throw unexpected();
     const rows = rowsOfTag(commandTag) ?? this.#rows;
-    this.#record({ commandTag, rows });
+    this.#record(commandTag, '', rows);
     if (kind === 'execute') this.#exchange.pop();
   }
 
@@ -180,9 +180,10 @@ export class BackendReplies {
     else if (head === undefined) throw unexpected();
     if (head?.prepared !== undefined) {
       this.#lastStatement = this.#log.open(head.prepared.judged, []);
-      this.#log.close(this.#lastStatement, { sqlstate, rows: 0, startedMs: head.startedMs });
+      const { startedMs } = head;
+      this.#log.close(this.#lastStatement, { commandTag: '', sqlstate, rows: 0, startedMs });
     } else {
-      this.#record({ sqlstate: head?.denial?.error.sqlstate ?? sqlstate, rows: this.#rows });
+      this.#record('', head?.denial?.error.sqlstate ?? sqlstate, this.#rows);
     }
     if (this.#exchange.copyIn === 'open') this.#exchange.copyIn = 'failed';
     const { denial } = head ?? {};
@@ -190,14 +191,15 @@ export class BackendReplies {
     return denial !== undefined && severity === 'ERROR' ? errorResponse(denial.error) : undefined;
   }
 
-  #record(outcome: { commandTag?: string; sqlstate?: string; rows: number }): void {
+  #record(commandTag: string, sqlstate: string, rows: number): void {
     const head = this.#exchange.head;
     // An error at Sync is the commit's: of the last statement before it.
     const statement = head?.kind === 'sync' ? this.#lastStatement : head?.statement;
     this.#rows = 0;
     if (statement === undefined) return;
     this.#lastStatement = statement;
-    this.#log.close(statement, { ...outcome, startedMs: head?.startedMs ?? this.#log.nowMs });
+    const startedMs = head?.startedMs ?? this.#log.nowMs;
+    this.#log.close(statement, { commandTag, sqlstate, rows, startedMs });
   }
 
   #ready(body: BodyReader): void {

@@ -12,9 +12,11 @@ import type { Logger } from '../../../../runtime/log.ts';
 import type { GatewaySnapshot } from '../../../access/snapshot.ts';
 import type { ServedBackend } from './client-session.ts';
 import { guardStatement } from './guard-statement.ts';
+import { StatementRecord } from './recorded-statement.ts';
 import { SessionRoles } from './roles.ts';
-import { recordedStatement, type StatementFacts, StatementReader } from './statement.ts';
-import { type NamesTouched, statementDenial } from './statement-log.ts';
+import { StatementReader } from './statement.ts';
+import type { StatementFacts } from './statement-facts.ts';
+import { statementDenial } from './statement-log.ts';
 import type { RuleName } from './statement-rules.ts';
 
 /** Fingerprints and verdicts kept for one backend. */
@@ -94,11 +96,12 @@ export class BackendSet implements AsyncDisposable {
       judge: (sql, { rights, hmacKey }) => {
         const facts = reader.read(sql);
         const rule = guardStatement(facts, rights);
+        const record = new StatementRecord(facts, sql, hmacKey);
         return {
           class: facts.class,
           denial: rule === undefined ? undefined : denial(rule, facts, rights),
-          ...namesIn(facts.text),
-          record: (bound) => recordedStatement(facts, sql, bound, hmacKey),
+          names: facts.names,
+          record: (bound) => record.of(bound),
         };
       },
     });
@@ -117,15 +120,6 @@ function denial(rule: RuleName, facts: StatementFacts, { statements }: PostgresR
       return statementDenial(rule, '42501', `Statement classes of the grant: ${classes}.`);
     }
   }
-}
-
-const MAKES_NAME = /(^|;)\s*prepare\b/i;
-const DROPS_NAMES = /(^|;)\s*(deallocate|discard)\b/i;
-
-/** @param text without literals and comments */
-function namesIn(text: string): { names?: NamesTouched } {
-  const names = { makes: MAKES_NAME.test(text), drops: DROPS_NAMES.test(text) };
-  return names.makes || names.drops ? { names } : {};
 }
 
 /** `schema.table` to the names of its classified columns. */

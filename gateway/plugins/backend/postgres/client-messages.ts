@@ -7,7 +7,7 @@
  */
 import { isUtf8 } from 'node:buffer';
 import { Fault } from '../../../../runtime/fault.ts';
-import type { Exchange } from './exchange.ts';
+import { type Exchange, Pending } from './exchange.ts';
 import { type FrameRules, HEADER_BYTES } from './frames.ts';
 import {
   parseMessage,
@@ -142,7 +142,7 @@ export class ClientMessages {
     const statement = this.#log.open(judged, []);
     const startedMs = this.#log.nowMs;
     if (denial === undefined) this.#exchange.namesTouched(judged.names);
-    this.#exchange.add({ kind: 'query', startedMs, statement, ...(denial && { denial }) });
+    this.#exchange.add(new Pending('query', startedMs, statement));
     return denial === undefined ? undefined : REFUSED_QUERY;
   }
 
@@ -153,9 +153,10 @@ export class ClientMessages {
     const full = size >= MOST_NAMES || weight > MOST_PREPARED_BYTES;
     const judged = full ? TOO_MANY_STATEMENTS : this.#judgeText(text);
     if (judged.denial !== undefined) return this.#refuse('parse', judged);
-    const prepared = { judged, bytes: text.length };
-    const statementName = exchange.statements.begin(name, prepared, exchange.batch);
-    exchange.add({ kind: 'parse', startedMs: this.#log.nowMs, prepared, statementName });
+    const pending = new Pending('parse', this.#log.nowMs);
+    pending.prepared = { judged, bytes: text.length };
+    pending.statementName = exchange.statements.begin(name, pending.prepared, exchange.batch);
+    exchange.add(pending);
     return undefined;
   }
 
@@ -169,23 +170,23 @@ export class ClientMessages {
     }
     if (exchange.portals.size >= MOST_NAMES) return this.#refuse('bind', TOO_MANY_PORTALS);
     const statement = this.#log.open(prepared.judged, values);
-    const portalName = exchange.portals.begin(portal, statement, exchange.batch);
-    exchange.add({ kind: 'bind', startedMs: this.#log.nowMs, statement, portalName });
+    const pending = new Pending('bind', this.#log.nowMs, statement);
+    pending.portalName = exchange.portals.begin(portal, statement, exchange.batch);
+    exchange.add(pending);
     return undefined;
   }
 
   /** Puts a Parse that fails in the place of a Parse or Bind; what follows it will be skipped. */
   #refuse(kind: 'parse' | 'bind', judged: JudgedStatement): Buffer {
-    const { denial } = judged;
     const statement = this.#log.open(judged, []);
-    this.#exchange.add({ kind, startedMs: this.#log.nowMs, statement, ...(denial && { denial }) });
+    this.#exchange.add(new Pending(kind, this.#log.nowMs, statement));
     this.#exchange.skipping = true;
     return REFUSED_PARSE;
   }
 
   #describe(body: BodyReader): undefined {
     if (readTarget(body) === undefined) throw violation('malformed Describe');
-    this.#exchange.add({ kind: 'describe', startedMs: this.#log.nowMs });
+    this.#exchange.add(new Pending('describe', this.#log.nowMs));
   }
 
   #execute(body: BodyReader): undefined {
@@ -196,7 +197,7 @@ export class ClientMessages {
       exchange.portals.lookup(portal, exchange.batch) ??
       this.#log.open(opaqueStatement('other'), []);
     exchange.namesTouched(statement.names);
-    exchange.add({ kind: 'execute', startedMs: this.#log.nowMs, statement });
+    exchange.add(new Pending('execute', this.#log.nowMs, statement));
   }
 
   #close(body: BodyReader): undefined {
@@ -204,17 +205,17 @@ export class ClientMessages {
     const target = readTarget(body);
     if (target === undefined) throw violation('malformed Close');
     const { kind, name } = target;
-    const change =
-      kind === 'S'
-        ? { statementName: exchange.statements.begin(name, undefined, exchange.batch) }
-        : { portalName: exchange.portals.begin(name, undefined, exchange.batch) };
-    exchange.add({ kind: 'close', startedMs: this.#log.nowMs, ...change });
+    const pending = new Pending('close', this.#log.nowMs);
+    const { statements, portals, batch } = exchange;
+    if (kind === 'S') pending.statementName = statements.begin(name, undefined, batch);
+    else pending.portalName = portals.begin(name, undefined, batch);
+    exchange.add(pending);
   }
 
   #sync(): void {
     this.#exchange.skipping = false;
     this.#exchange.batch += 1;
-    this.#exchange.add({ kind: 'sync', startedMs: this.#log.nowMs });
+    this.#exchange.add(new Pending('sync', this.#log.nowMs));
   }
 
   #judgeText(text: Buffer): JudgedStatement {

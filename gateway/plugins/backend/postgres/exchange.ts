@@ -21,19 +21,26 @@ export interface PreparedStatement {
   readonly bytes: number;
 }
 
-/** A message that the backend has not answered yet. */
-export interface Pending {
+/** A message that the backend has not answered yet. All have one shape: one is made for each message. */
+export class Pending {
   readonly kind: PendingKind;
   readonly startedMs: number;
-  readonly statement?: NumberedStatement;
+  statement: NumberedStatement | undefined;
   /** Of a Parse: what is recorded if it fails. */
-  readonly prepared?: PreparedStatement;
+  prepared: PreparedStatement | undefined;
   /** The client's message did not go to the backend; its error is to be replaced by this one's. */
-  readonly denial?: StatementDenial;
-  readonly statementName?: NameChange<PreparedStatement>;
-  readonly portalName?: NameChange<NumberedStatement>;
+  denial: StatementDenial | undefined;
+  statementName: NameChange<PreparedStatement> | undefined;
+  portalName: NameChange<NumberedStatement> | undefined;
   /** COPYs that the client has sent data for, to the end, before the backend started them. */
-  earlyCopies?: number;
+  earlyCopies = 0;
+
+  constructor(kind: PendingKind, startedMs: number, statement?: NumberedStatement) {
+    this.kind = kind;
+    this.startedMs = startedMs;
+    this.statement = statement;
+    this.denial = statement?.denial;
+  }
 }
 
 /**
@@ -117,7 +124,7 @@ export class Exchange {
     if (last?.kind !== 'query') {
       throw new Fault('PROTOCOL_VIOLATION', 'COPY data outside of COPY');
     }
-    if (type !== 'd') last.earlyCopies = (last.earlyCopies ?? 0) + 1;
+    if (type !== 'd') last.earlyCopies += 1;
     return true;
   }
 
@@ -127,7 +134,7 @@ export class Exchange {
    */
   copyInStarts(): void {
     const { head } = this;
-    if (head?.earlyCopies !== undefined && head.earlyCopies > 0) {
+    if (head !== undefined && head.earlyCopies > 0) {
       head.earlyCopies -= 1;
       return;
     }
@@ -149,7 +156,7 @@ export class Exchange {
 }
 
 const COMPACT_AFTER = 4096;
-const DONE: Pending = { kind: 'sync', startedMs: 0 };
+const DONE = new Pending('sync', 0);
 
 function undo(exchange: Exchange, { statementName, portalName }: Pending): void {
   const known =

@@ -1,5 +1,5 @@
 import type { PostgresRights } from '../../../../proto/gen/writ/resource/v1/resource_pb.ts';
-import type { StatementFacts } from './statement.ts';
+import type { StatementFacts } from './statement-facts.ts';
 import type { RuleName } from './statement-rules.ts';
 
 /**

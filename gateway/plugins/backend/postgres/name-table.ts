@@ -71,6 +71,7 @@ export class NameTable<T> {
 
   /** Forgets all that is certain: the backend dropped it. */
   clear(): void {
+    if (this.#certain.size === 0) return;
     this.#certain.clear();
     this.#weight = 0;
   }

@@ -20,7 +20,7 @@ export interface JudgedStatement {
   /** What the client gets instead; undefined if the statement may run. */
   readonly denial: StatementDenial | undefined;
   /** What it does, as SQL, to the names of prepared statements. */
-  readonly names?: NamesTouched;
+  readonly names?: NamesTouched | undefined;
   /** What a recording may hold of it (threats S9); number and denial are added. */
   record(bound: readonly BoundValue[]): StatementInit;
 }
@@ -44,8 +44,10 @@ export interface NumberedStatement {
 }
 
 export interface StatementOutcome {
-  readonly commandTag?: string;
-  readonly sqlstate?: string;
+  /** Empty if it failed. */
+  readonly commandTag: string;
+  /** Empty if it succeeded. */
+  readonly sqlstate: string;
   readonly rows: number;
   /** On the monotonic clock. */
   readonly startedMs: number;
@@ -58,6 +60,9 @@ export interface StatementLogOptions {
   /** For metrics. */
   onStatement(statementClass: string, outcome: 'allowed' | 'denied'): void;
 }
+
+const NONE: never[] = [];
+const NO_BYTES = new Uint8Array();
 
 /** Classes whose statements change nothing that lasts: their record need not survive a crash first. */
 const NOT_SYNCED: ReadonlySet<string> = new Set(['read', 'transaction', 'session']);
@@ -81,7 +86,18 @@ export class StatementLog {
     const { denial } = judged;
     counts.statements += 1;
     const number = BigInt(counts.statements);
-    const value = { ...judged.record(bound), number, deniedBy: denial?.rule ?? '' };
+    const kept = judged.record(bound);
+    // Field by field: an object that is spread has a shape of its own, which slows down all that reads it.
+    const value = {
+      number,
+      fingerprint: kept.fingerprint ?? '',
+      text: kept.text ?? '',
+      class: kept.class ?? '',
+      parameters: kept.parameters ?? NONE,
+      tables: kept.tables ?? NONE,
+      deniedBy: denial?.rule ?? '',
+      textHmac: kept.textHmac ?? NO_BYTES,
+    };
     recorder.write({ case: 'statement', value });
     if (denial === undefined && !NOT_SYNCED.has(judged.class)) this.#mustSync = true;
     onStatement(judged.class, denial === undefined ? 'allowed' : 'denied');
@@ -89,7 +105,7 @@ export class StatementLog {
   }
 
   close({ number }: NumberedStatement, outcome: StatementOutcome): void {
-    const { commandTag = '', sqlstate = '', rows, startedMs } = outcome;
+    const { commandTag, sqlstate, rows, startedMs } = outcome;
     const durationMicroseconds = BigInt(Math.max(0, Math.round((this.nowMs - startedMs) * 1000)));
     const value: MessageInitShape<typeof StatementResultSchema> = {
       number,

@@ -1,59 +1,26 @@
-/**
- * Reads a client's SQL: what it does, which tables it names, and what of it a record may keep.
- *
- * A record keeps the statement's text without its literals, and of literals and bound values only
- * those that are certainly meant for an unclassified column; of all others an HMAC, by which somebody
- * who holds the key can look for a value but nobody can read one (threats S9).
- */
-import { createHmac } from 'node:crypto';
-import type { MessageInitShape } from '@bufbuild/protobuf';
+/** Reads a client's SQL: what it does, which tables it names, and what its literals are meant for. */
 import { fingerprintSync, hasSqlDetails, loadModule, parseSync } from 'libpg-query';
-import type {
-  ParameterSchema,
-  StatementSchema,
-} from '../../../../proto/gen/writ/gateway/v1/recording_pb.ts';
+import type { StatementFacts, StatementLiteral } from './statement-facts.ts';
+import type { NamesTouched } from './statement-log.ts';
+import { judge, TOO_LONG, UNREADABLE } from './statement-rules.ts';
 import {
-  judge,
-  type StatementClass,
-  TOO_LONG,
-  UNREADABLE,
-  type Verdict,
-} from './statement-rules.ts';
-import { findTargets, LIMIT_TARGET, type Target, type Targets } from './statement-targets.ts';
+  contentOf,
+  fillIn,
+  isItsTemplate,
+  ShapeCache,
+  shapeOf,
+  type Template,
+  templateOf,
+} from './statement-shapes.ts';
+import { findTargets, type Target, type Targets } from './statement-targets.ts';
 import {
   isPlainName,
   type LiteralToken,
-  type PlainText,
   plainText,
   type Token,
   tokenize,
-  utf8,
 } from './statement-tokens.ts';
 import { fieldsOf, listOf, nodeOf, tableNames } from './statement-tree.ts';
-
-export interface StatementFacts {
-  /** libpg_query's; equal for statements that differ in literals alone. Empty if unparsed. */
-  readonly fingerprint: string;
-  /** The text with `$n` in place of literals, without comments. Empty if unparsed. */
-  readonly text: string;
-  /** The strongest of all statements in the text. */
-  readonly class: StatementClass;
-  readonly verdict: Verdict;
-  /** `schema.table`, or `table` where the statement does not qualify it. */
-  readonly tables: readonly string[];
-  readonly literals: readonly StatementLiteral[];
-  /** By n of the client's own `$n`. */
-  readonly parameterTargets: ReadonlyMap<number, Target>;
-  /** Why it does not parse, in the client's own words: for the client, never for a record or a log. */
-  readonly syntaxError?: string;
-}
-
-export interface StatementLiteral extends Target {
-  /** n of its `$n` in the text, above the client's own. */
-  readonly position: number;
-  /** Strings decoded, all else as written. */
-  readonly value: string;
-}
 
 export interface StatementReaderOptions {
   /** Classified columns by `schema.table`. */
@@ -75,6 +42,7 @@ const UNPARSED: StatementFacts = {
   tables: [],
   literals: [],
   parameterTargets: new Map(),
+  names: undefined,
 };
 const NO_TARGET: Target = { target: undefined, classified: false };
 const EMPTY: StatementFacts = { ...UNPARSED, class: 'session', verdict: judge([]) };
@@ -101,16 +69,34 @@ export class StatementReader {
     if (sql.length > LONGEST_PARSED) return { ...UNPARSED, verdict: TOO_LONG };
     // The parser would stop at a NUL, and the server's reading is not known.
     if (sql.includes('\0')) return UNPARSED;
+    const template = templateOf(sql);
+    const seen = template && this.#shapes.get(template.key);
+    if (template !== undefined && seen !== undefined) return fillIn(seen, template.values);
     try {
-      const tokens = tokenize(sql);
-      const plain = plainText(sql, tokens, NOTHING_HIDDEN);
-      const shape = shapeOf(plain);
-      const known = shape === undefined ? undefined : this.#shapes.get(shape);
-      if (known !== undefined) return fillIn(known, plain.literals);
-      return this.#parse(sql, tokens, shape);
+      return this.#tokenized(sql, template);
     } catch {
       return { ...UNPARSED, ...syntaxError(sql) };
     }
+  }
+
+  #tokenized(sql: string, template: Template | undefined): StatementFacts {
+    const tokens = tokenize(sql);
+    const plain = plainText(sql, tokens, NOTHING_HIDDEN);
+    const shape = shapeOf(plain);
+    if (shape === undefined) return this.#parse(sql, tokens, undefined);
+    const known = this.#shapes.get(shape);
+    const facts =
+      known === undefined
+        ? this.#parse(sql, tokens, shape)
+        : fillIn(
+            known,
+            plain.literals.map(({ raw }) => contentOf(raw)),
+          );
+    const isReusable = known !== undefined || this.#shapes.get(shape) !== undefined;
+    if (template !== undefined && isReusable && isItsTemplate(sql, plain.literals)) {
+      this.#shapes.set(template.key, facts);
+    }
+    return facts;
   }
 
   #parse(sql: string, tokens: readonly Token[], shape: string | undefined): StatementFacts {
@@ -127,6 +113,7 @@ export class StatementReader {
       tables: tableNames(statements).filter((name) => name.split('.').every(isPlainName)),
       literals: literals.map((token) => literalOf(token, targets)),
       parameterTargets: targets.parameters,
+      names: namesIn(text),
     };
     const reusable = targets.suspects.size === 0 && !dependsOnLiterals(statements, text);
     if (shape !== undefined && reusable) this.#shapes.set(shape, facts);
@@ -158,155 +145,17 @@ function literalOf(token: LiteralToken, { constants, strings }: Targets): Statem
   return { target, classified, position, value: strings.get(offset) ?? contentOf(raw) };
 }
 
-/** Of a plain string its content, of all else what was written. */
-function contentOf(raw: string): string {
-  const text = utf8(raw);
-  return text.startsWith("'") ? text.slice(1, -1).replaceAll("''", "'") : text;
-}
-
-const INTEGER_LITERAL = /^\d{1,9}$/;
-const NUMBER_LITERAL = /^\.?\d/;
-
-/**
- * What statements that differ only in the values of plain literals have in common: all the parser
- * would find out. Undefined if the text has literals of other kinds, or strings in several parts.
- */
-function shapeOf({ text, literals }: PlainText): string | undefined {
-  let kinds = '';
-  let stringBefore = -1;
-  for (const { raw, index } of literals) {
-    const kind = kindOf(raw);
-    if (kind === '' || (kind === 's' && stringBefore === index - 1)) return undefined;
-    if (kind === 's') stringBefore = index;
-    kinds += kind + index;
-  }
-  return `${kinds} ${text}`;
-}
-
-function kindOf(raw: string): string {
-  if (raw.startsWith("'")) return 's';
-  if (INTEGER_LITERAL.test(raw)) return 'i';
-  return NUMBER_LITERAL.test(raw) ? 'n' : '';
-}
-
 /** Whether the verdict would differ with other values: only settings are judged by name and value. */
 function dependsOnLiterals(statements: readonly unknown[], text: string): boolean {
   const sets = statements.some((statement) => nodeOf(statement)?.[0] === 'VariableSetStmt');
   return sets || /set_config/i.test(text);
 }
 
-/** The facts of another statement of the same shape. */
-function fillIn(facts: StatementFacts, literals: readonly LiteralToken[]): StatementFacts {
-  return {
-    ...facts,
-    literals: facts.literals.map((literal, index) => ({
-      ...literal,
-      value: contentOf(literals[index]?.raw ?? ''),
-    })),
-  };
-}
+const MAKES_NAME = /(^|;)\s*prepare\b/i;
+const DROPS_NAMES = /(^|;)\s*(deallocate|discard)\b/i;
 
-/** The least recently used goes first; bounded by an estimate of what the entries hold. No values. */
-class ShapeCache {
-  readonly #entries = new Map<string, StatementFacts>();
-  readonly #maximumBytes: number;
-  #bytes = 0;
-
-  constructor(maximumBytes: number) {
-    this.#maximumBytes = maximumBytes;
-  }
-
-  get(shape: string): StatementFacts | undefined {
-    const facts = this.#entries.get(shape);
-    if (facts === undefined) return undefined;
-    this.#entries.delete(shape);
-    this.#entries.set(shape, facts);
-    return facts;
-  }
-
-  set(shape: string, facts: StatementFacts): void {
-    const literals = facts.literals.map((literal) => ({ ...literal, value: '' }));
-    this.#entries.set(shape, { ...facts, literals });
-    this.#bytes += sizeOf(shape, facts);
-    for (const [oldest, old] of this.#entries) {
-      if (this.#bytes <= this.#maximumBytes) return;
-      this.#entries.delete(oldest);
-      this.#bytes -= sizeOf(oldest, old);
-    }
-  }
-}
-
-function sizeOf(
-  shape: string,
-  { text, literals, parameterTargets, tables }: StatementFacts,
-): number {
-  const items = literals.length + parameterTargets.size + tables.length;
-  return 500 + 2 * (shape.length + text.length) + 200 * items;
-}
-
-type StatementInit = MessageInitShape<typeof StatementSchema>;
-type ParameterInit = MessageInitShape<typeof ParameterSchema>;
-
-/** More are left out of a record: the HMAC of the whole text stands for them. */
-const MOST_PARAMETERS = 2000;
-/** Longer values are kept as HMACs. */
-const LONGEST_VALUE = 4096;
-const INTEGER = /^\d{1,19}$/;
-
-/**
- * What a record keeps of one statement.
- * @param bound values of the client's own parameters, $1 first: text, binary, or null for NULL
- * @param hmacKey never leaves the gateway
- */
-export function recordedStatement(
-  facts: StatementFacts,
-  sql: string,
-  bound: readonly (Uint8Array | string | null)[],
-  hmacKey: Uint8Array,
-): StatementInit {
-  const literals = facts.literals
-    .slice(0, MOST_PARAMETERS)
-    .map((literal) => parameter(literal.position, literal, literal.value, hmacKey));
-  const values = bound.slice(0, MOST_PARAMETERS - literals.length).map((value, index) => {
-    const target = facts.parameterTargets.get(index + 1);
-    return parameter(index + 1, target, value, hmacKey);
-  });
-  return {
-    fingerprint: facts.fingerprint,
-    text: facts.text,
-    class: facts.class,
-    tables: [...facts.tables],
-    parameters: [...literals, ...values],
-    textHmac: hmac(sql, hmacKey),
-  };
-}
-
-function parameter(
-  position: number,
-  target: Target | undefined,
-  value: Uint8Array | string | null,
-  hmacKey: Uint8Array,
-): ParameterInit {
-  const known = { position, target: target?.target ?? '' };
-  if (value === null) return known;
-  const kept = mayKeep(target, value) ? shown(value) : undefined;
-  return kept === undefined
-    ? { ...known, content: { case: 'hmac', value: hmac(value, hmacKey) } }
-    : { ...known, content: { case: 'value', value: kept } };
-}
-
-function mayKeep(target: Target | undefined, value: Uint8Array | string): boolean {
-  if (target?.target === undefined || target.classified || value.length > LONGEST_VALUE)
-    return false;
-  if (target.target !== LIMIT_TARGET) return true;
-  return typeof value === 'string' ? INTEGER.test(value) : value.length <= 8;
-}
-
-/** Binary values as PostgreSQL writes bytea. */
-function shown(value: Uint8Array | string): string {
-  return typeof value === 'string' ? value : `\\x${Buffer.from(value).toString('hex')}`;
-}
-
-function hmac(value: Uint8Array | string, key: Uint8Array): Uint8Array {
-  return createHmac('sha256', key).update(value).digest();
+/** @param text without literals and comments */
+function namesIn(text: string): NamesTouched | undefined {
+  const names = { makes: MAKES_NAME.test(text), drops: DROPS_NAMES.test(text) };
+  return names.makes || names.drops ? names : undefined;
 }

@@ -308,7 +308,8 @@ export type Statement = Message<"writ.gateway.v1.Statement"> & {
   deniedBy: string;
 
   /**
-   * SHA-256 HMAC of the whole text under the recording's key.
+   * SHA-256 HMAC of the whole text under the recording's key; empty if the text above, with its
+   * parameters, leaves nothing of it out.
    *
    * @generated from field: bytes text_hmac = 8;
    */
