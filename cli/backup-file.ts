@@ -8,6 +8,7 @@
 import { createCipheriv, createDecipheriv, randomBytes, scrypt } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
 import { open, rename, rm } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { Readable, Transform, type TransformCallback } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { promisify } from 'node:util';
@@ -52,6 +53,8 @@ export async function writeBackupFile(
       await pipeline(source, createGzip(), cipher, appendTag(cipher), target);
     }
     await rename(part, path);
+    await using folder = await open(dirname(path), 'r');
+    await folder.sync();
   } catch (error) {
     await rm(part, { force: true });
     throw error;

@@ -4,19 +4,26 @@ import { parseArgs } from 'node:util';
 import { FAULTS, Fault } from '../runtime/fault.ts';
 import { RpcError } from '../runtime/grpc-client.ts';
 import { AdminConnection, defaultAdminSocket } from './admin-connection.ts';
-import { findVerb, usage, verbUsage } from './usage.ts';
 import { ExitStatus, textFlag, type Verb } from './verb.ts';
+import { verbUsage } from './verb-usage.ts';
 
 const COMMON = {
   help: { type: 'boolean', short: 'h', default: false },
   'admin-socket': { type: 'string' },
 } as const;
 
+/** Those that run for months: each is loaded without the code of all the other commands. */
+const RUNS: ReadonlyMap<string, () => Promise<Verb>> = new Map([
+  ['server', async () => (await import('./verbs/server-run.ts')).serverRun],
+  ['agent', async () => (await import('./verbs/agent-run.ts')).agentRun],
+  ['gateway', async () => (await import('./verbs/gateway-run.ts')).gatewayRun],
+]);
+
 process.exitCode = await main(process.argv.slice(2));
 
 async function main(argv: readonly string[]): Promise<number> {
-  const verb = findVerb(argv);
-  if (verb === undefined) return noVerb(argv);
+  const verb = await verbOf(argv);
+  if (verb === undefined) return await noVerb(argv);
   try {
     await runVerb(verb, argv.slice(verb.path.length));
     return 0;
@@ -25,7 +32,16 @@ async function main(argv: readonly string[]): Promise<number> {
   }
 }
 
-function noVerb(argv: readonly string[]): number {
+async function verbOf(argv: readonly string[]): Promise<Verb | undefined> {
+  const [noun = '', word] = argv;
+  const run = word === 'run' ? RUNS.get(noun) : undefined;
+  if (run !== undefined) return await run();
+  const { findVerb } = await import('./usage.ts');
+  return findVerb(argv);
+}
+
+async function noVerb(argv: readonly string[]): Promise<number> {
+  const { usage } = await import('./usage.ts');
   const asked = argv.length === 0 || argv.includes('--help') || argv.includes('-h');
   const words = argv.filter((word) => !word.startsWith('-')).join(' ');
   const text = usage(words);

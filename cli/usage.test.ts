@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { findVerb, usage, verbUsage } from './usage.ts';
+import { findVerb, usage } from './usage.ts';
+import { verbUsage } from './verb-usage.ts';
 import { VERBS } from './verbs.ts';
 
 describe('findVerb', () => {

@@ -1,4 +1,5 @@
 import type { Verb } from './verb.ts';
+import { synopsis } from './verb-usage.ts';
 import { VERBS } from './verbs.ts';
 
 /** The verb whose words `argv` begins with; the longest wins. */
@@ -15,20 +16,4 @@ export function usage(noun = ''): string {
   const width = Math.max(...shown.map((verb) => synopsis(verb).length));
   const lines = shown.map((verb) => `  ${synopsis(verb).padEnd(width)}  ${verb.summary}`);
   return `usage: writ COMMAND [OPTION ...]\n\n${lines.join('\n')}\n\nwrit COMMAND --help tells its options. Exit status: 0 done, 1 refused or failed, 2 wrong usage.\n`;
-}
-
-/** One command and its options. */
-export function verbUsage(verb: Verb): string {
-  const options = Object.entries(verb.options).map(([name, option]) => {
-    const value = option.type === 'string' ? ' VALUE' : '';
-    const preset =
-      option.default === undefined || option.type === 'boolean' ? '' : ` (${option.default})`;
-    return `  --${name}${value}${preset}${option.multiple === true ? ' (may be repeated)' : ''}`;
-  });
-  const admin = '  --admin-socket VALUE (WRIT_ADMIN_SOCKET, or that of writ up)';
-  return `usage: ${synopsis(verb)} [OPTION ...]\n${verb.summary}\n${[...options, admin].join('\n')}\n`;
-}
-
-function synopsis(verb: Verb): string {
-  return ['writ', ...verb.path, ...verb.positionals].join(' ');
 }

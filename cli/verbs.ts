@@ -3,6 +3,7 @@ import type { Verb } from './verb.ts';
 import { agentRun } from './verbs/agent-run.ts';
 import { agentBan, agentEvict, agentList, agentShow } from './verbs/agents.ts';
 import { apply } from './verbs/apply.ts';
+import { auditExport } from './verbs/audit-export.ts';
 import { auditTail } from './verbs/audit-tail.ts';
 import { auditVerify } from './verbs/audit-verify.ts';
 import {
@@ -35,6 +36,7 @@ import { serverBackup, serverLimitAdminSocket, serverUnlock } from './verbs/serv
 import { serverBundle } from './verbs/server-bundle.ts';
 import { serverRestore } from './verbs/server-restore.ts';
 import { serverRun } from './verbs/server-run.ts';
+import { serverUpgrade } from './verbs/server-upgrade.ts';
 import { sessionReplay } from './verbs/session-replay.ts';
 import { sessionKill, sessionList, sessionShow } from './verbs/sessions.ts';
 import { sshConfig } from './verbs/ssh-config.ts';
@@ -47,6 +49,7 @@ export const VERBS: readonly Verb[] = [
   serverRun,
   serverBackup,
   serverRestore,
+  serverUpgrade,
   serverUnlock,
   serverBundle,
   serverLimitAdminSocket,
@@ -92,6 +95,7 @@ export const VERBS: readonly Verb[] = [
   lockList,
   lockDelete,
   auditTail,
+  auditExport,
   auditVerify,
   importSpire,
   fetchX509,

@@ -1,6 +1,7 @@
 import { createHash, createPublicKey, type JsonWebKey, type KeyObject } from 'node:crypto';
 import { Fault } from '../runtime/fault.ts';
 import { scanJson, type TopNumbers } from './bundle-json.ts';
+import { isTokenKey } from './compact-jws.ts';
 import type { TrustDomain } from './spiffe-id.ts';
 import { type Certificate, parseCertificate, publicKeyOf } from './x509/certificate.ts';
 import { DerError, DerReader, TAG } from './x509/der.ts';
@@ -130,7 +131,7 @@ export function bundleToJwks(bundle: Bundle, uses: 'jwt-svid' | 'all'): string {
 }
 
 /**
- * Keys of an unknown use or type are passed over, and all but the first certificate of an `x5c`. A name
+ * Keys of an unknown use or type, or that can verify no token, are passed over, and all but the first certificate of an `x5c`. A name
  * that an object has twice is refused: two readers would take two bundles from it.
  *
  * Source: SPIFFE Trust Domain and Bundle 4.1 and 5, X509-SVID 6.2.
@@ -237,6 +238,7 @@ function jwtFromJwk(key: Json): JwtAuthority[] {
       key: { kty, crv, x, y, n, e } as JsonWebKey,
       format: 'jwk',
     });
+    if (!isTokenKey(publicKey)) return [];
     return [{ keyId: key.kid, publicKey, expiresAt: undefined, tainted: false }];
   } catch (error) {
     throw malformed('a jwt-svid key cannot be read', error);

@@ -71,6 +71,17 @@ export function audienceClaim({ aud }: Readonly<Record<string, unknown>>): reado
   return audience;
 }
 
+/**
+ * Whether a key can verify a token at all: on P-256, P-384 or P-521, or RSA of 2048 to 8192 bits (beyond, one
+ * verification takes as long as a thousand).
+ */
+export function isTokenKey({ type, asymmetricKeyType, asymmetricKeyDetails }: KeyObject): boolean {
+  const { namedCurve, modulusLength: bits = 0 } = asymmetricKeyDetails ?? {};
+  if (type !== 'public') return false;
+  if (asymmetricKeyType === 'rsa') return bits >= RSA_BITS.least && bits <= RSA_BITS.most;
+  return asymmetricKeyType === 'ec' && namedCurve !== undefined && CURVES.has(namedCurve);
+}
+
 type Check = (key: KeyObject, signed: Buffer, signature: Buffer) => boolean;
 
 /** The nine of JWT-SVID 2.1. */
@@ -96,12 +107,13 @@ function ecdsa(hash: string, curve: string): Check {
     verify(hash, signed, { key, dsaEncoding: 'ieee-p1363' }, signature);
 }
 
-const LEAST_RSA_BITS = 2048;
+const RSA_BITS = { least: 2048, most: 8192 } as const;
+const CURVES: ReadonlySet<string> = new Set(['prime256v1', 'secp384r1', 'secp521r1']);
 
 function rsa(hash: string, options: { padding: number; saltLength?: number }): Check {
   return (key, signed, signature) =>
     key.asymmetricKeyType === 'rsa' &&
-    (key.asymmetricKeyDetails?.modulusLength ?? 0) >= LEAST_RSA_BITS &&
+    isTokenKey(key) &&
     verify(hash, signed, { key, ...options }, signature);
 }
 

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import tls from 'node:tls';
 import { type Clock, systemClock } from '../runtime/clock.ts';
+import { withoutEnvironmentChecks } from '../test/fixtures/environment-checks.ts';
 import { handMadeCa, handMadeCertificate } from '../test/fixtures/hand-made-certificate.ts';
 import { bundleOf, Harness, ids, root, svidOf } from '../test/fixtures/svid-server.ts';
 import { authorizeAny, authorizeId } from './authorizer.ts';
@@ -62,6 +63,15 @@ describe('svidClientTls', () => {
       await sleep(20);
       await assert.rejects(connectTo(harness, {}), { code: 'SVID_INVALID' });
     }
+  });
+
+  it('refuses whom it refuses also where the environment turns checks of certificates off', async () => {
+    await using harness = await Harness.start();
+    await withoutEnvironmentChecks(async () => {
+      await assert.rejects(connectTo(harness, { bundle: bundleOf(handMadeCa()) }));
+      const wanted = SpiffeId.parse('spiffe://example.org/other');
+      await assert.rejects(connectTo(harness, { wanted }), { code: 'SVID_INVALID' });
+    });
   });
 
   it('judges by its own clock', async () => {

@@ -332,6 +332,8 @@ export function tlsConnectOptions(options: TlsClientOptions): tls.ConnectionOpti
       ? {}
       : { cert, key: key.export({ type: 'pkcs8', format: 'pem' }) }),
     checkServerIdentity,
+    // Left out, NODE_TLS_REJECT_UNAUTHORIZED=0 in the environment would take any server.
+    rejectUnauthorized: true,
     minVersion: 'TLSv1.3',
   };
 }

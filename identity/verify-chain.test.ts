@@ -34,6 +34,24 @@ describe('verifySvid on chains', () => {
     assert.equal(verify(chain, narrow).id.toString(), id);
   });
 
+  describe('accepts an authority of the bundle', () => {
+    const authorities: Record<string, Parts> = {
+      'with the SPIFFE ID of another trust domain, as the root above many': {
+        uris: ['spiffe://example.com'],
+      },
+      'that names no SPIFFE ID': { uris: [] },
+      'without a key usage, as openssl makes them': { keyUsage: null },
+      'with constraints that are not critical': { basicConstraintsCritical: false },
+      'whose validity begins in the year 1': { notBefore: new Date('0001-01-01T00:00:00Z') },
+    };
+    for (const [what, parts] of Object.entries(authorities)) {
+      it(what, () => {
+        const issuer = handMadeCa(parts);
+        assert.equal(verify([leafOf({ issuer })], issuer).id.toString(), id);
+      });
+    }
+  });
+
   describe('refuses a chain with', () => {
     const one = intermediateOf(root, 'One');
     const two = intermediateOf(one, 'Two');
@@ -158,8 +176,8 @@ describe('verifySvid on chains', () => {
       'that is no CA': [{ ca: false }, 'issuer is not a CA'],
       'without keyCertSign': [{ keyUsage: USAGE.cRLSign }, 'issuer lacks keyCertSign'],
       'that has expired': [past, 'certificate expired'],
-      'of another trust domain': [
-        { uris: ['spiffe://example.com'] },
+      'with the ID of a workload': [
+        { uris: ['spiffe://example.com/web'] },
         'issuer has the SPIFFE ID of a workload or another trust domain',
       ],
     };

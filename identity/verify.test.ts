@@ -123,6 +123,7 @@ describe('verifySvid', () => {
   const rsa = generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey;
   const ed25519 = generateKeyPairSync('ed25519').privateKey;
   const p384 = generateKeyPairSync('ec', { namedCurve: 'P-384' }).privateKey;
+  const p521 = generateKeyPairSync('ec', { namedCurve: 'P-521' }).privateKey;
   const algorithm = (hex: string, hash: string | null) => ({
     identifier: Buffer.from(hex, 'hex'),
     hash,
@@ -138,6 +139,7 @@ describe('verifySvid', () => {
     },
     Ed25519: { key: ed25519, algorithm: algorithm('300506032b6570', null) },
     'P-384 with SHA-384': { key: p384, algorithm: algorithm('300a06082a8648ce3d040303', 'sha384') },
+    'P-521 with SHA-512': { key: p521, algorithm: algorithm('300a06082a8648ce3d040304', 'sha512') },
   };
   for (const [what, parts] of Object.entries(trusted)) {
     it(`takes a chain signed by ${what}`, () => {

@@ -238,7 +238,7 @@ function checkPath({ leaf, issuers, bundle, now }: Path): Certificate[] {
   for (const [at, issuer] of [...issuers, undefined].entries()) {
     const authority = findAuthority(subject, bundle);
     if (authority !== undefined) {
-      checkIssuer(authority, { trustDomain: bundle.trustDomain, intermediates, now });
+      checkAuthority(authority, { intermediates, now });
       checkNothingBeyond(issuers.slice(at), authority);
       return [...issuers.slice(0, at), authority];
     }
@@ -274,29 +274,44 @@ interface IssuerContext {
   readonly now: Date;
 }
 
-/** Source: RFC 5280 6.1.4, X509-SVID 3.2 and 4. Authorities of the bundle are held to the same. */
-function checkIssuer(
+/** Source: RFC 5280 6.1.4, X509-SVID 3.2 and 4. */
+function checkIssuer(issuer: Certificate, context: IssuerContext): void {
+  if (!isCritical(issuer, OID.basicConstraints)) throw refusal('issuer is not a CA');
+  if (issuer.keyUsage === undefined || !isCritical(issuer, OID.keyUsage)) {
+    throw refusal('issuer lacks keyCertSign');
+  }
+  checkAuthority(issuer, context);
+  if (spiffeIdsOf(issuer).some((uri) => uri !== `spiffe://${context.trustDomain}`)) {
+    throw refusal('issuer has the SPIFFE ID of a workload or another trust domain');
+  }
+}
+
+/**
+ * What the bundle trusts by name is often a root that its organisation had before, without a key
+ * usage or with a name of its own: that it is in the bundle says whose it is. It may say less than
+ * an issuer in the chain, and nothing that contradicts its part.
+ */
+function checkAuthority(
   issuer: Certificate,
-  { trustDomain, intermediates, now }: IssuerContext,
+  { intermediates, now }: Omit<IssuerContext, 'trustDomain'>,
 ): void {
   checkAny(issuer, now);
   const { basicConstraints, keyUsage } = issuer;
-  if (basicConstraints?.ca !== true || !isCritical(issuer, OID.basicConstraints)) {
-    throw refusal('issuer is not a CA');
-  }
-  if (keyUsage?.has('keyCertSign') !== true || !isCritical(issuer, OID.keyUsage)) {
-    throw refusal('issuer lacks keyCertSign');
-  }
+  if (basicConstraints?.ca !== true) throw refusal('issuer is not a CA');
+  if (keyUsage?.has('keyCertSign') === false) throw refusal('issuer lacks keyCertSign');
   if (!issuer.extKeyUsage?.includes(OID.anyExtKeyUsage) && !servesBothPurposes(issuer)) {
     throw refusal('issuer lacks server or client purpose');
   }
   if (intermediates > (basicConstraints.pathLength ?? LONGEST_CHAIN)) {
     throw refusal('path length exceeded');
   }
-  const ids = issuer.uriSans.filter((uri) => uri.startsWith('spiffe:'));
-  if (ids.some((uri) => uri !== `spiffe://${trustDomain}`)) {
+  if (spiffeIdsOf(issuer).some((uri) => /^spiffe:\/\/[^/]*\//.test(uri))) {
     throw refusal('issuer has the SPIFFE ID of a workload or another trust domain');
   }
+}
+
+function spiffeIdsOf({ uriSans }: Certificate): string[] {
+  return uriSans.filter((uri) => uri.startsWith('spiffe:'));
 }
 
 /** A peer may send the root too; what else it sends is not understood, so it is refused. */

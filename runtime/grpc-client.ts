@@ -98,6 +98,7 @@ export interface TlsClientOptions {
 export class RpcChannel implements AsyncDisposable {
   readonly #grpc: GrpcClient;
   readonly #cancels = new Set<() => void>();
+  readonly #clients = new Map<DescService, unknown>();
   #closed = false;
 
   private constructor(target: string, creds: ChannelCredentials, options: ChannelOptions) {
@@ -137,6 +138,8 @@ export class RpcChannel implements AsyncDisposable {
     });
     const checked = credentials.createFromSecureContext(context, {
       checkServerIdentity: (host, certificate) => options.checkServerIdentity(host, certificate),
+      // Left out, NODE_TLS_REJECT_UNAUTHORIZED=0 in the environment would take any server.
+      rejectUnauthorized: true,
     });
     return new RpcChannel(`dns:${address}`, checked, {
       ...tlsChannelOptions(address),
@@ -152,11 +155,17 @@ export class RpcChannel implements AsyncDisposable {
   }
 
   client<S extends DescService>(service: S): Client<S> {
+    const client = this.#clients.get(service) ?? this.#newClient(service);
+    this.#clients.set(service, client);
+    return client as Client<S>;
+  }
+
+  #newClient(service: DescService): unknown {
     const methods = Object.entries(serviceDefinition(service)).map(([name, definition]) => [
       name,
       this.#method(definition),
     ]);
-    return Object.fromEntries(methods) as Client<S>;
+    return Object.fromEntries(methods);
   }
 
   /** Cancels the calls that run and closes the connection. */

@@ -23,8 +23,10 @@ import {
   status,
   type UntypedHandleCall,
 } from '@grpc/grpc-js';
+import { encodeInTurns } from './encode-in-turns.ts';
 import { Fault } from './fault.ts';
 import {
+  type Encoded,
   faultStatus,
   pump,
   requestsOf,
@@ -33,7 +35,7 @@ import {
   textMetadata,
 } from './grpc.ts';
 import type { Logger } from './log.ts';
-import { withRequestId } from './request-id.ts';
+import { newRequestId } from './request-id.ts';
 
 const DEFAULT_MAXIMUM_RECEIVE_BYTES = 4 * 1024 * 1024;
 const MAXIMUM_CONCURRENT_STREAMS = 256;
@@ -43,10 +45,14 @@ const PREFACE_BYTES = 24 + 9;
 const KEEPALIVE_MS = 15_000;
 const KEEPALIVE_TIMEOUT_MS = 10_000;
 const CLOSING_MS = 1000;
+/** How every call ends: made once, as its stack says nothing and costs more than the rest of the end. */
+const GONE = new Fault('UNAVAILABLE', 'the caller has gone');
 
 /** One call of a method by an admitted caller. */
 export interface Call<C> {
   readonly caller: C;
+  /** The server's own name for the call. */
+  readonly requestId: string;
   /** Path on the wire, e.g. `/spire.api.server.agent.v1.Agent/AttestAgent`. */
   readonly method: string;
   /** Text metadata, untrusted, at most 16 KiB; keys in lower case. */
@@ -64,7 +70,10 @@ type Response<M extends DescMethod> = MessageInitShape<M['output']>;
 export type Handler<M extends DescMethod, C> = M['methodKind'] extends 'unary'
   ? (request: Request<M>, call: Call<C>) => Promise<Response<M>>
   : M['methodKind'] extends 'server_streaming'
-    ? (request: Request<M>, call: Call<C>) => AsyncIterable<Response<M>>
+    ? (
+        request: Request<M>,
+        call: Call<C>,
+      ) => AsyncIterable<Response<M>> | AsyncIterable<Encoded<M['output']>>
     : M['methodKind'] extends 'client_streaming'
       ? (requests: AsyncIterable<Request<M>>, call: Call<C>) => Promise<Response<M>>
       : (requests: AsyncIterable<Request<M>>, call: Call<C>) => AsyncIterable<Response<M>>;
@@ -75,6 +84,8 @@ export type Implementation<S extends DescService, C> = {
 
 export interface Attempt<P> {
   readonly peer: P;
+  /** As the call's, if it is admitted. */
+  readonly requestId: string;
   readonly method: string;
   readonly metadata: ReadonlyMap<string, readonly string[]>;
 }
@@ -239,7 +250,7 @@ export class RpcServer<P, C> implements AsyncDisposable {
           onCancel: () => {
             clearTimeout(timer);
             if (key !== undefined) this.#running.delete(key);
-            controller.abort(new Fault('UNAVAILABLE', 'the caller has gone'));
+            controller.abort(GONE);
             const milliseconds = performance.now() - started;
             const name = statusName(code ?? codeOfLost(next));
             this.#options.onCall?.({ method, code: name, milliseconds });
@@ -264,9 +275,11 @@ export class RpcServer<P, C> implements AsyncDisposable {
     connection.hasCalled = true;
     const { peer } = connection;
     const metadata = textMetadata(received);
-    const caller = await this.#options.guard({ peer, method, metadata });
+    const requestId = newRequestId();
+    const caller = await this.#options.guard({ peer, requestId, method, metadata });
     if (this.#stopping) throw stopped();
-    const call = { caller, method, metadata, signal: controller.signal, ...timeoutOf(next) };
+    const { signal } = controller;
+    const call = { caller, requestId, method, metadata, signal, ...timeoutOf(next) };
     return { call, controller };
   }
 
@@ -279,7 +292,7 @@ export class RpcServer<P, C> implements AsyncDisposable {
       ) => {
         const call = this.#callOf(stream.metadata);
         const request = 'request' in stream ? stream.request : requestsOf(stream, call.signal);
-        void withRequestId(() => this.#stream(() => handler(request, call), encode, stream, call));
+        void this.#stream(() => handler(request, call), encode, stream, call);
       };
     }
     return (
@@ -288,7 +301,7 @@ export class RpcServer<P, C> implements AsyncDisposable {
     ) => {
       const call = this.#callOf(received.metadata);
       const request = 'request' in received ? received.request : requestsOf(received, call.signal);
-      void withRequestId(() => this.#answer(() => handler(request, call), encode, done, call));
+      void this.#answer(() => handler(request, call), encode, done, call);
     };
   }
 
@@ -299,7 +312,7 @@ export class RpcServer<P, C> implements AsyncDisposable {
     { method, signal }: Call<C>,
   ): Promise<void> {
     try {
-      done(null, encode((await run()) as object));
+      done(null, await encodeInTurns((await run()) as object, encode));
     } catch (error) {
       done(faultStatus(this.#report(method, error, signal)));
     }

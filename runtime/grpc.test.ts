@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Metadata } from '@grpc/grpc-js';
 import { Echo } from '../test/fixtures/grpc-echo.ts';
 import { FAULTS, Fault, type FaultCode } from './fault.ts';
-import { faultStatus, pump, serviceDefinition, statusName, textMetadata } from './grpc.ts';
+import { Encoded, faultStatus, pump, serviceDefinition, statusName, textMetadata } from './grpc.ts';
 
 describe('serviceDefinition', () => {
   it('names paths and directions of every method', () => {
@@ -26,6 +26,9 @@ describe('serviceDefinition', () => {
     const bytes = once.requestSerialize({ value: 'hi' });
     assert.deepEqual(bytes, Buffer.from([10, 2, 104, 105]));
     assert.equal((once.responseDeserialize(bytes) as { value: string }).value, 'hi');
+    const encoded = new Encoded(Echo.method.once.output, { value: 'hi' });
+    assert.equal(once.responseSerialize(encoded), encoded.bytes);
+    assert.deepEqual(encoded.bytes, bytes);
   });
 });
 

@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import type { Duplex, Writable } from 'node:stream';
 import { setImmediate } from 'node:timers/promises';
-import type { DescMessage, DescService } from '@bufbuild/protobuf';
+import type { DescMessage, DescService, MessageInitShape } from '@bufbuild/protobuf';
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import {
   logVerbosity,
@@ -48,12 +48,26 @@ export function serviceDefinition(service: DescService): ServiceDefinition {
 
 function codec(prefix: 'request' | 'response', schema: DescMessage): Record<string, unknown> {
   return {
-    [`${prefix}Serialize`]: (message: object) => {
-      const bytes = toBinary(schema, create(schema, message as Record<string, unknown>));
-      return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    },
+    [`${prefix}Serialize`]: (message: object) =>
+      message instanceof Encoded ? message.bytes : encode(schema, message),
     [`${prefix}Deserialize`]: (bytes: Buffer) => fromBinary(schema, bytes),
   };
+}
+
+function encode(schema: DescMessage, message: object): Buffer {
+  const bytes = toBinary(schema, create(schema, message as Record<string, unknown>));
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+/** A message in the form of the wire, for what is sent to many. */
+export class Encoded<S extends DescMessage> {
+  readonly schema: S;
+  readonly bytes: Buffer;
+
+  constructor(schema: S, message: MessageInitShape<S>) {
+    this.schema = schema;
+    this.bytes = encode(schema, message);
+  }
 }
 
 /** The status that tells a peer of a fault; its cause stays here. */

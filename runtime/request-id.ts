@@ -1,14 +1,10 @@
-import { AsyncLocalStorage } from 'node:async_hooks';
-import { randomBytes } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 
-const calls = new AsyncLocalStorage<string>();
-
-/** Runs the work of one call under an id of its own, which nobody outside chooses. */
-export function withRequestId<T>(work: () => T): T {
-  return calls.run(`r_${randomBytes(16).toString('hex')}`, work);
-}
-
-/** The id of the call that this is done for; undefined for what a process does by itself. */
-export function requestId(): string | undefined {
-  return calls.getStore();
+/**
+ * The id of one call, which nobody outside chooses. It travels with the caller and the actor: an
+ * AsyncLocalStorage would cost a server of short calls a fifth of its CPU time on Node 20.
+ */
+export function newRequestId(): string {
+  // Node draws the randomness of many UUIDs at once; randomBytes goes to OpenSSL each time.
+  return `r_${randomUUID().replaceAll('-', '')}`;
 }

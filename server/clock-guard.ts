@@ -1,3 +1,4 @@
+import { BackgroundLoop } from '../runtime/background-loop.ts';
 import type { Clock } from '../runtime/clock.ts';
 import { Fault } from '../runtime/fault.ts';
 import type { Logger } from '../runtime/log.ts';
@@ -7,6 +8,9 @@ const TOLERANCE_MS = 5 * 60 * 1000;
 const INTERVAL_MS = 10_000;
 /** Clocks are set right by less than this all the time. */
 const UNTOLD_MS = 5000;
+const LOOK_MS = 1000;
+/** A host that was suspended wakes up this much later at most; beyond, its clock is taken to be wrong. */
+const LEAP_MS = 31 * 24 * 60 * 60 * 1000;
 
 export interface ClockGuardOptions {
   readonly store: Datastore;
@@ -17,29 +21,46 @@ export interface ClockGuardOptions {
 
 /**
  * Remembers the highest time seen, so that a server whose clock was set back does not bring what has
- * expired or was revoked to life again: revocations are told from later SVIDs by their time.
+ * expired or was revoked to life again: revocations are told from later SVIDs by their time. Until the host
+ * has caught up time runs at half its pace, so that what lives still ends. A leap far ahead is not
+ * followed, for it would end, forget and delete what nobody brings back: time goes on from where it was, and
+ * nobody is served over the network until the clock is right or the server is started again.
  */
 export class ClockGuard implements AsyncDisposable {
-  /** The host's clock, but its wall time never runs back: it stands still until the host catches up. */
+  /** The host's clock, but its wall time never runs back and never leaps. */
   readonly clock: Clock;
   readonly #options: ClockGuardOptions;
   #highestMs: number;
-  readonly #stop = new AbortController();
-  readonly #running: Promise<void>;
+  /** Of the monotonic clock, when time was last read. */
+  #readAtMs: number;
+  #isAstray = false;
+  readonly #loop: BackgroundLoop;
+  #isClosed = false;
 
   private constructor(options: ClockGuardOptions, highestMs: number) {
     this.#options = options;
-    this.#highestMs = highestMs;
     const { clock } = options;
+    // However long the server was down, that time has passed.
+    this.#highestMs = Math.max(highestMs, clock.now().getTime());
+    this.#readAtMs = clock.monotonicMs();
     this.clock = {
       now: () => this.#now(),
       monotonicMs: () => clock.monotonicMs(),
       wait: (milliseconds, signal) => clock.wait(milliseconds, signal),
       waitUntil: async (at, signal) => {
-        if (at > this.#now()) await clock.waitUntil(at, signal);
+        for (let left = this.#leftMs(at); left > 0; left = this.#leftMs(at))
+          await clock.wait(Math.min(left, LOOK_MS), signal);
       },
     };
-    this.#running = this.#run();
+    this.#loop = new BackgroundLoop({
+      ...{ clock, log: options.log, retryMs: INTERVAL_MS },
+      failure: 'highest time seen could not be kept',
+      turn: async () => {
+        this.#tellOff();
+        await this.#remember();
+        return INTERVAL_MS;
+      },
+    });
   }
 
   /** @throws Fault STATE_UNUSABLE if the clock is more than five minutes behind the highest time seen */
@@ -57,16 +78,40 @@ export class ClockGuard implements AsyncDisposable {
     return guard;
   }
 
+  /** Whether the host's clock has leapt so far ahead that it cannot be right. */
+  get isAstray(): boolean {
+    this.#now();
+    return this.#isAstray;
+  }
+
+  /** Lets nobody act over the network by a time that cannot be right. @throws Fault UNAVAILABLE */
+  refuseWhileAstray({ peer }: { readonly peer: { readonly kind: 'local' | 'remote' } }): void {
+    if (peer.kind === 'remote' && this.isAstray)
+      throw new Fault('UNAVAILABLE', 'the clock of this server has leapt and is not right yet');
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#stop.signal.aborted) return;
-    this.#stop.abort();
-    await this.#running;
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    await this.#loop[Symbol.asyncDispose]();
     await this.#remember();
   }
 
   #now(): Date {
-    this.#highestMs = Math.max(this.#highestMs, this.#options.clock.now().getTime());
+    const { clock } = this.#options;
+    const wallMs = clock.now().getTime();
+    const monotonicMs = clock.monotonicMs();
+    const passedMs = Math.max(0, monotonicMs - this.#readAtMs);
+    this.#readAtMs = monotonicMs;
+    this.#isAstray = wallMs - this.#highestMs - passedMs > LEAP_MS;
+    this.#highestMs = this.#isAstray
+      ? this.#highestMs + passedMs
+      : Math.max(wallMs, this.#highestMs + passedMs / 2);
     return new Date(this.#highestMs);
+  }
+
+  #leftMs(at: Date): number {
+    return at.getTime() - this.#now().getTime();
   }
 
   async #remember(): Promise<void> {
@@ -81,27 +126,19 @@ export class ClockGuard implements AsyncDisposable {
     });
   }
 
-  #tellSetBack(): void {
-    const behindMs = this.#now().getTime() - this.#options.clock.now().getTime();
-    if (behindMs < UNTOLD_MS) return;
-    this.#options.log.error(
-      { behind_ms: behindMs },
-      'the clock was set back: time stands still here until it has caught up',
-    );
-  }
-
-  async #run(): Promise<void> {
+  #tellOff(): void {
     const { clock, log } = this.#options;
-    const { signal } = this.#stop;
-    while (!signal.aborted) {
-      try {
-        await clock.wait(INTERVAL_MS, signal);
-        this.#tellSetBack();
-        await this.#remember();
-      } catch (error) {
-        if (!signal.aborted) log.error({ err: error }, 'highest time seen could not be kept');
-      }
-    }
+    const behindMs = this.#now().getTime() - clock.now().getTime();
+    if (this.#isAstray)
+      log.error(
+        { ahead_ms: -behindMs },
+        'the clock leapt far ahead: nobody is served over the network; set it right, or start the server again if it is',
+      );
+    else if (behindMs >= UNTOLD_MS)
+      log.error(
+        { behind_ms: behindMs },
+        'the clock was set back: time runs at half its pace here until it has caught up',
+      );
   }
 }
 

@@ -60,6 +60,12 @@ function isWorkloadId(text: string): boolean {
   }
 }
 
+/** A day at least: that is how long what an agent was given may outlive its own SVID. */
+const pruneAfter = v.pipe(
+  durationSeconds(3650 * DAY_SECONDS),
+  v.minValue(DAY_SECONDS, 'a duration of at least 24h'),
+);
+
 const AUTHORITY_KEY_TYPES = ['ec-p256', 'ec-p384', 'rsa-2048', 'rsa-4096'] as const;
 const LEAST_AUTHORITY_SECONDS = 10;
 
@@ -154,6 +160,16 @@ export const serverConfigSchema = v.strictObject({
   ),
   /** Of an agent whose replaced SVID is used again, so that a copy of it may run. */
   on_clone: v.optional(v.picklist(['alarm', 'ban']), 'alarm'),
+  /** How long after the end of its SVID an agent is forgotten; one that is banned never is. */
+  prune_agents: v.optional(
+    v.strictObject({
+      /** Of a join token or the token of one job: it cannot come back. */
+      one_time: v.optional(pruneAfter, '24h'),
+      /** Of one that can attest again; never unless told. */
+      reattestable: v.optional(pruneAfter),
+    }),
+    {},
+  ),
   registration: v.optional(
     v.strictObject({
       /** What the identity record of a new SPIFFE ID says where its registrar said nothing. */

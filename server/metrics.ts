@@ -30,5 +30,10 @@ export function serverMetrics(registry: MetricsRegistry) {
       'writ_server_audit_events',
       'Position of the newest event in the audit log.',
     ),
+    loopDelay: registry.gauge(
+      'writ_server_event_loop_delay_max_seconds',
+      'Longest that one turn of the event loop kept all else waiting, within 5 ms above, by window: the last 1s, the last 1m.',
+      ['window'],
+    ),
   };
 }

@@ -63,7 +63,7 @@ export async function listenWorkloadApi(
     guard: ({ peer, metadata }) => {
       requireSecurityHeader(metadata);
       return {
-        selectors: () => attestPeer(peer, attestors, log),
+        selectors: (wanted) => attestPeer(peer, { attestors, log, wanted }),
         sshIdentities: () => sshIdentities(peer, options),
         inTurn: (work) => sshTurns.run(peer.uid, work),
         enterStream: () => {

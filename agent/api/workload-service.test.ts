@@ -99,6 +99,20 @@ describe('workloadService', () => {
         assert.deepEqual(splitX509Der(first.bundle).length, 1);
       }));
 
+    it('looks at the program of a workload as soon as an entry asks about it', () =>
+      setUp(async ({ server, client }) => {
+        const stream = x509(client);
+        await within(stream);
+        const value = `path:${process.execPath}`;
+        const program = [mine, { type: 'unix', value }];
+        server.setEntries([entry('a'), entry('program', { selectors: program })]);
+        let response = await within(stream);
+        while (!ids(response).includes('spiffe://example.org/program'))
+          response = await within(stream);
+        const again = await within(x509(client));
+        assert.deepEqual(ids(again), ids(response));
+      }));
+
     it('answers from a warm cache without a word to the server', () =>
       setUp(async ({ server, client }) => {
         await within(x509(client));

@@ -1,12 +1,5 @@
 /** SPIFFE's Workload API: X.509 and JWT profiles. What it does not offer answers UNIMPLEMENTED. */
-import { createHash } from 'node:crypto';
-import {
-  create,
-  type DescMessage,
-  type JsonObject,
-  type MessageInitShape,
-  toBinary,
-} from '@bufbuild/protobuf';
+import type { DescMessage, JsonObject } from '@bufbuild/protobuf';
 import { type Bundle, bundleToJwks, bundleToX509Der } from '../../identity/bundle.ts';
 import { verifyJwtSvid } from '../../identity/jwt-svid.ts';
 import { SpiffeId } from '../../identity/spiffe-id.ts';
@@ -20,18 +13,24 @@ import {
 } from '../../proto/gen/spiffe/workload/workload_pb.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import { Fault } from '../../runtime/fault.ts';
+import type { Encoded } from '../../runtime/grpc.ts';
 import type { Call, Implementation } from '../../runtime/grpc-server.ts';
 import type { CacheState, Identity, SvidCache } from '../svid/cache.ts';
 import { entryMatches, withoutRepeatedHints } from '../svid/entry.ts';
 import type { JwtCache } from '../svid/jwt-cache.ts';
+import { type Composed, StateMessages, type Told } from './state-messages.ts';
 
 const MAXIMUM_AUDIENCES = 32;
 const MAXIMUM_AUDIENCE_LENGTH = 1024;
 
 /** Who is on the other side of a call. */
 export interface WorkloadPeer {
-  /** What it holds now (`type:value`), read anew each time. @throws Fault if it has gone */
-  selectors(): Promise<ReadonlySet<string>>;
+  /**
+   * What it holds now (`type:value`), read anew each time.
+   * @param wanted what is asked about, e.g. `unix:path`; anything else may be left out
+   * @throws Fault if it has gone
+   */
+  selectors(wanted: ReadonlySet<string>): Promise<ReadonlySet<string>>;
   /** Counts one more stream, until what it returns is called. @throws Fault if there are too many */
   enterStream(): () => void;
 }
@@ -45,25 +44,24 @@ export interface WorkloadServiceOptions {
 type Service = Implementation<typeof SpiffeWorkloadAPI, WorkloadPeer>;
 
 export function workloadService(options: WorkloadServiceOptions): Partial<Service> {
-  const { cache, clock } = options;
-  return {
-    fetchX509SVID: (_request, call) =>
-      fullStates(cache, call, X509SVIDResponseSchema, (state, identities, isFirst) =>
-        isFirst && identities.some(isPending)
-          ? undefined
-          : x509Response(state, identities, clock.now()),
+  const svids = new StateMessages(X509SVIDResponseSchema, x509Response);
+  const x509Bundles = new StateMessages(X509BundlesResponseSchema, ({ state, identities }) => ({
+    message: {
+      bundles: byDomain([state.bundle, ...federatedOf(state, identities)], bundleToX509Der),
+      crl: [...state.crls],
+    },
+  }));
+  const jwtBundles = new StateMessages(JWTBundlesResponseSchema, ({ state, identities }) => ({
+    message: {
+      bundles: byDomain([state.bundle, ...federatedOf(state, identities)], (bundle) =>
+        Buffer.from(bundleToJwks(bundle, 'jwt-svid')),
       ),
-    fetchX509Bundles: (_request, call) =>
-      fullStates(cache, call, X509BundlesResponseSchema, (state, identities) => ({
-        bundles: byDomain([state.bundle, ...federatedOf(state, identities)], bundleToX509Der),
-        crl: [...state.crls],
-      })),
-    fetchJWTBundles: (_request, call) =>
-      fullStates(cache, call, JWTBundlesResponseSchema, (state, identities) => ({
-        bundles: byDomain([state.bundle, ...federatedOf(state, identities)], (bundle) =>
-          Buffer.from(bundleToJwks(bundle, 'jwt-svid')),
-        ),
-      })),
+    },
+  }));
+  return {
+    fetchX509SVID: (_request, call) => fullStates(options, call, svids),
+    fetchX509Bundles: (_request, call) => fullStates(options, call, x509Bundles),
+    fetchJWTBundles: (_request, call) => fullStates(options, call, jwtBundles),
     fetchJWTSVID: (request, call) => fetchJwts(options, request, call),
     validateJWTSVID: (request, call) => validateJwt(options, request, call),
   };
@@ -72,28 +70,21 @@ export function workloadService(options: WorkloadServiceOptions): Partial<Servic
 /**
  * A stream of whole states: the first at once, then one after each change that this caller can see.
  * Who calls is attested again before each, and the stream ends when it is no longer entitled.
- * `compose` may answer undefined: there will be something to send, but not yet.
  */
 async function* fullStates<S extends DescMessage>(
-  cache: SvidCache,
+  { cache, clock }: WorkloadServiceOptions,
   { caller, signal }: Call<WorkloadPeer>,
-  schema: S,
-  compose: (
-    state: CacheState,
-    identities: readonly Identity[],
-    isFirst: boolean,
-  ) => MessageInitShape<S> | undefined,
-): AsyncIterable<MessageInitShape<S>> {
+  messages: StateMessages<S>,
+): AsyncIterable<Encoded<S>> {
   const leave = caller.enterStream();
-  let sent = '';
+  let sent: Encoded<S> | undefined;
   try {
     for await (const state of cache.state.values(signal)) {
-      const identities = entitled(cache, state, await caller.selectors());
-      const message = compose(state, identities, sent === '');
-      if (message === undefined) continue;
-      const digest = digestOf(toBinary(schema, create(schema, message)));
-      if (digest === sent) continue;
-      sent = digest;
+      const identities = await entitled(cache, state, caller);
+      const isFirst = sent === undefined;
+      const message = messages.of({ state, identities, isFirst }, clock.now());
+      if (message === undefined || sent?.bytes.equals(message.bytes) === true) continue;
+      sent = message;
       yield message;
     }
   } finally {
@@ -101,28 +92,29 @@ async function* fullStates<S extends DescMessage>(
   }
 }
 
-/** The identities of a caller: at least one. @throws Fault */
-function entitled(
+/** The identities of a caller, as it is now: at least one. @throws Fault */
+async function entitled(
   cache: SvidCache,
   state: CacheState,
-  selectors: ReadonlySet<string>,
-): readonly Identity[] {
+  caller: WorkloadPeer,
+): Promise<readonly Identity[]> {
   if (!state.synced) throw notSynced();
+  const selectors = await caller.selectors(state.selectorKinds);
   const matched = cache.match(state, selectors).filter(({ lack }) => lack !== 'refused');
   if (matched.length === 0) throw noIdentity();
   return withoutRepeatedHints(matched);
 }
 
 function x509Response(
-  state: CacheState,
-  identities: readonly Identity[],
+  { state, identities, isFirst }: Told,
   now: Date,
-): MessageInitShape<typeof X509SVIDResponseSchema> | undefined {
+): Composed<typeof X509SVIDResponseSchema> | undefined {
+  if (isFirst && identities.some(isPending)) return undefined;
   const svids = identities.flatMap(({ svid }) =>
     svid === undefined || svid.notAfter <= now ? [] : svid,
   );
   if (svids.length > 0) {
-    return {
+    const message = {
       svids: svids.map((svid) => ({
         spiffeId: String(svid.id),
         x509Svid: Buffer.concat(svid.chain),
@@ -133,6 +125,8 @@ function x509Response(
       federatedBundles: byDomain(federatedOf(state, identities), bundleToX509Der),
       crl: [...state.crls],
     };
+    const ends = svids.map(({ notAfter }) => notAfter.getTime());
+    return { message, until: new Date(Math.min(...ends)) };
   }
   if (identities.some(isPending)) return undefined;
   throw new Fault('UNAVAILABLE', 'no X509-SVID can be issued now');
@@ -150,7 +144,7 @@ async function fetchJwts(
 ) {
   checkAudience(audience);
   const wanted = spiffeId === '' ? undefined : String(SpiffeId.parse(spiffeId));
-  const identities = entitled(cache, cache.state.value, await caller.selectors()).filter(
+  const identities = (await entitled(cache, cache.state.value, caller)).filter(
     ({ entry }) => wanted === undefined || String(entry.spiffeId) === wanted,
   );
   if (identities.length === 0) throw noIdentity();
@@ -172,8 +166,8 @@ async function validateJwt(
   checkAudience([audience]);
   if (svid === '') throw new Fault('INVALID_ARGUMENT', 'svid must be given');
   const state = cache.state.value;
-  if (!state.synced) throw new Fault('UNAVAILABLE', 'the agent has not heard from its server yet');
-  const held = await caller.selectors();
+  if (!state.synced) throw notSynced();
+  const held = await caller.selectors(state.selectorKinds);
   const identities = state.identities.filter(({ entry }) => entryMatches(entry, held));
   const known = [state.bundle, ...federatedOf(state, identities)];
   const bundles = (name: string) => known.find(({ trustDomain }) => trustDomain === name);
@@ -215,10 +209,6 @@ function byDomain(
 
 function domainId(bundle: Bundle): string {
   return String(SpiffeId.fromSegments(bundle.trustDomain));
-}
-
-function digestOf(bytes: Uint8Array): string {
-  return createHash('sha256').update(bytes).digest('base64');
 }
 
 function notSynced(): Fault {

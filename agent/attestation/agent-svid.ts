@@ -6,6 +6,7 @@ import type { X509Svid } from '../../identity/x509-svid.ts';
 import { Agent } from '../../proto/gen/spire/api/server/agent/v1/agent_pb.ts';
 import { Backoff } from '../../runtime/backoff.ts';
 import type { Clock } from '../../runtime/clock.ts';
+import { type Deadline, deadlineAt, untilDeadline } from '../../runtime/deadline.ts';
 import type { Logger } from '../../runtime/log.ts';
 import type { Watched, WatchedSource } from '../../runtime/watched.ts';
 import type { ServerLink } from '../server-link.ts';
@@ -37,7 +38,7 @@ export interface RenewOptions {
 export async function keepRenewed(options: RenewOptions, signal: AbortSignal): Promise<void> {
   const { svid, bundle, clock, log } = options;
   const backoff = new Backoff(RETRY);
-  let renewAt = halfLife(svid.value.notBefore, svid.value.notAfter);
+  let renewAt = deadlineAt(halfLife(svid.value.notBefore, svid.value.notAfter), clock);
   let answered: Bundle | undefined;
   while (!signal.aborted) {
     await untilDue(renewAt, answered, options, signal);
@@ -48,13 +49,13 @@ export async function keepRenewed(options: RenewOptions, signal: AbortSignal): P
       await renew(options, signal);
       backoff.reset();
       answered = asked;
-      renewAt = halfLife(clock.now(), svid.value.notAfter);
+      renewAt = deadlineAt(halfLife(clock.now(), svid.value.notAfter), clock);
       log.info({ expires_at: svid.value.notAfter }, 'agent SVID renewed');
     } catch (error) {
       if (signal.aborted || agentDenial(error) !== undefined) throw error;
       log.warn({ err: error }, 'agent SVID not renewed');
       await clock.wait(backoff.next(), signal);
-      renewAt = clock.now();
+      renewAt = deadlineAt(clock.now(), clock);
     }
   }
 }
@@ -64,7 +65,7 @@ export async function keepRenewed(options: RenewOptions, signal: AbortSignal): P
  * after that one an SVID has been issued already.
  */
 async function untilDue(
-  renewAt: Date,
+  renewAt: Deadline,
   answered: Bundle | undefined,
   { svid, bundle, clock }: RenewOptions,
   signal: AbortSignal,
@@ -79,7 +80,7 @@ async function untilDue(
     }
   };
   try {
-    const due = clock.waitUntil(renewAt, stop.signal);
+    const due = untilDeadline(renewAt, clock, stop.signal);
     due.catch(() => undefined);
     await Promise.race([due, tainted()]);
   } finally {

@@ -8,6 +8,7 @@
 import { createHash, type KeyObject } from 'node:crypto';
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import { type Bundle, makeBundle } from '../../identity/bundle.ts';
+import { bundleFromMessage } from '../../identity/bundle-message.ts';
 import type { TrustDomain } from '../../identity/spiffe-id.ts';
 import { svidClientTls } from '../../identity/tls.ts';
 import { createCsr } from '../../identity/x509/csr.ts';
@@ -22,7 +23,6 @@ import { Bundle as BundleService } from '../../proto/gen/spire/api/server/bundle
 import type { Clock } from '../../runtime/clock.ts';
 import { Fault } from '../../runtime/fault.ts';
 import { RpcChannel } from '../../runtime/grpc-client.ts';
-import { bundleFromMessage } from '../bundle-message.ts';
 import type { NodeAttestor } from '../plugins/node-attestor/node-attestor.ts';
 import { RequestStream } from '../request-stream.ts';
 import { isServer } from '../server-link.ts';

@@ -67,6 +67,14 @@ describe('SshCertificateCache', () => {
     assert.ok(!second.certificate.publicKey.equals(first.certificate.publicKey));
   });
 
+  it('hands out no stale one because the clock was set back', async () => {
+    const { cache, clock } = setUp();
+    const first = await cache.get(entry);
+    clock.jump(-3_600_000);
+    await clock.advance(TTL_MS * 0.21);
+    assert.notEqual((await cache.get(entry)).certificate.serial, first.certificate.serial);
+  });
+
   it('asks once for callers that want it at the same time', async () => {
     const { cache, signed } = setUp();
     await Promise.all([cache.get(entry), cache.get(entry)]);

@@ -8,6 +8,7 @@ import { generateKeyPairSync, type KeyObject } from 'node:crypto';
 import type { SshCertificate } from '../../identity/ssh/certificate.ts';
 import { encodePublicKey } from '../../identity/ssh/public-key.ts';
 import type { Clock } from '../../runtime/clock.ts';
+import { type Deadline, deadlineAt, msUntil } from '../../runtime/deadline.ts';
 import { Fault } from '../../runtime/fault.ts';
 import type { AgentEntry } from '../svid/entry.ts';
 
@@ -35,7 +36,7 @@ export interface HeldCertificate extends SignedKey {
 }
 
 interface Held extends HeldCertificate {
-  readonly renewAt: Date;
+  readonly renewAt: Deadline;
 }
 
 interface Failure {
@@ -62,7 +63,7 @@ export class SshCertificateCache {
     this.#dropEnded();
     this.#dropOldFailures();
     const held = this.#held.get(key);
-    if (held !== undefined && held.renewAt > this.#clock.now()) return held;
+    if (held !== undefined && msUntil(held.renewAt, this.#clock) > 0) return held;
     try {
       return await this.#renew(key, entry);
     } catch (error) {
@@ -110,7 +111,7 @@ export class SshCertificateCache {
     const signed = await this.#sign(entry, encodePublicKey(privateKey));
     const now = this.#clock.now().getTime();
     const life = signed.certificate.validBefore.getTime() - now;
-    const renewAt = new Date(now + life * FRESH_PART);
+    const renewAt = deadlineAt(new Date(now + life * FRESH_PART), this.#clock);
     const held = { ...signed, entry, key: privateKey, renewAt };
     this.#held.delete(key);
     const [oldest] = this.#held.keys();

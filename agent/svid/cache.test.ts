@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { parseTrustDomain, SpiffeId } from '../../identity/spiffe-id.ts';
 import { systemClock } from '../../runtime/clock.ts';
 import { FakeAuthority } from '../../test/fakes/fake-authority.ts';
+import { FakeClock } from '../../test/fakes/fake-clock.ts';
 import { SvidCache } from './cache.ts';
 import type { AgentEntry } from './entry.ts';
 
@@ -79,6 +80,20 @@ describe('SvidCache', () => {
     later(0.12 * 3600);
     assert.deepEqual(dueIds(cache), ['a']);
     assert.deepEqual(lacks(cache), [undefined]);
+  });
+
+  it('asks at half the life of an SVID also when the clock was set back meanwhile', async () => {
+    const fake = new FakeClock(now);
+    const cache = new SvidCache({ clock: fake, bundle: authority.bundle.value });
+    const a = entry('a');
+    cache.setEntries([a]);
+    await issue(cache, a);
+    fake.jump(-3_600_000);
+    assert.deepEqual(dueIds(cache), []);
+    const due = (cache.nextDueAt()?.getTime() ?? 0) - fake.now().getTime();
+    assert.ok(due > 0.44 * 3_600_000 && due < 0.56 * 3_600_000, String(due));
+    fake.jump(due);
+    assert.deepEqual(dueIds(cache), ['a']);
   });
 
   it('asks at once for a changed entry, and serves its old SVID until the new one is here', async () => {

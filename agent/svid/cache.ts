@@ -9,7 +9,7 @@ import type { Clock } from '../../runtime/clock.ts';
 import { Watched, type WatchedSource } from '../../runtime/watched.ts';
 import { authorityStanding } from './authority-standing.ts';
 import type { ToldCrls } from './crls.ts';
-import { type AgentEntry, entryMatches } from './entry.ts';
+import { type AgentEntry, entryMatches, selectorKinds } from './entry.ts';
 import { halfLife } from './half-life.ts';
 
 /** An entry, and its SVID or why there is none: not issued yet, refused, or the server out of reach. */
@@ -28,6 +28,8 @@ export interface CacheState {
   readonly crls: readonly Uint8Array[];
   /** By entry id, so that a workload's default identity is always the same. */
   readonly identities: readonly Identity[];
+  /** What the entries' selectors are about, e.g. `unix:path`: nothing else is asked of a workload. */
+  readonly selectorKinds: ReadonlySet<string>;
   /** Whether the entries have come from the server since the start. */
   readonly synced: boolean;
 }
@@ -43,6 +45,8 @@ interface Slot {
 
 const FIRST_RETRY_MS = 1000;
 const LONGEST_RETRY_MS = 30_000;
+/** By less the two clocks differ all the time. */
+const SET_BACK_MS = 1000;
 
 export class SvidCache {
   readonly #clock: Clock;
@@ -50,14 +54,18 @@ export class SvidCache {
   readonly #slots = new Map<string, Slot>();
   readonly #asked = new Watched(0);
   readonly #wanted = new Set<string>();
+  /** Of the wall clock, ahead of the monotonic one. */
+  #offMs: number;
 
   constructor(options: { readonly clock: Clock; readonly bundle: Bundle }) {
     this.#clock = options.clock;
+    this.#offMs = options.clock.now().getTime() - options.clock.monotonicMs();
     this.#state = new Watched<CacheState>({
       bundle: options.bundle,
       federated: new Map(),
       crls: [],
       identities: [],
+      selectorKinds: new Set(),
       synced: false,
     });
   }
@@ -86,7 +94,7 @@ export class SvidCache {
     }
     for (const id of this.#wanted) if (!this.#slots.has(id)) this.#wanted.delete(id);
     // Each publication has every open stream attest its caller again, so none without a change.
-    if (changed) this.#publish({ synced: true });
+    if (changed) this.#publish({ selectorKinds: selectorKinds(sorted), synced: true });
   }
 
   /**
@@ -123,6 +131,7 @@ export class SvidCache {
 
   /** Entries whose SVID is to be asked for now, those without one first. */
   due(maximum: number): AgentEntry[] {
+    this.#heedSetBack();
     const now = this.#clock.now();
     const due = [...this.#slots.values()].filter(
       (slot) => this.#isWanted(slot) && slot.dueAt <= now,
@@ -133,6 +142,7 @@ export class SvidCache {
 
   /** When `due` or `dropExpired` next has something to do; undefined if never. */
   nextDueAt(): Date | undefined {
+    this.#heedSetBack();
     const times = [...this.#slots.values()].flatMap((slot) => [
       ...(this.#isWanted(slot) ? [slot.dueAt.getTime()] : []),
       ...(slot.svid === undefined ? [] : [slot.svid.notAfter.getTime()]),
@@ -201,6 +211,15 @@ export class SvidCache {
     const matched = state.identities.filter(({ entry }) => entryMatches(entry, held));
     for (const { entry } of matched) if (entry.onDemand) this.#want(entry.id);
     return matched;
+  }
+
+  /** A clock that was set back puts nothing off. */
+  #heedSetBack(): void {
+    const offMs = this.#clock.now().getTime() - this.#clock.monotonicMs();
+    const backMs = this.#offMs - offMs;
+    this.#offMs = backMs < SET_BACK_MS ? Math.max(this.#offMs, offMs) : offMs;
+    if (backMs < SET_BACK_MS) return;
+    for (const slot of this.#slots.values()) slot.dueAt = new Date(slot.dueAt.getTime() - backMs);
   }
 
   #want(id: string): void {

@@ -2,7 +2,13 @@ import assert from 'node:assert/strict';
 import { create, type Message, type MessageInitShape } from '@bufbuild/protobuf';
 import { parseTrustDomain } from '../../identity/spiffe-id.ts';
 import { EntrySchema } from '../../proto/gen/spire/api/types/entry_pb.ts';
-import { entryMatches, namesProgram, parseEntry, withoutRepeatedHints } from './entry.ts';
+import {
+  entryMatches,
+  namesProgram,
+  parseEntry,
+  selectorKinds,
+  withoutRepeatedHints,
+} from './entry.ts';
 
 const td = parseTrustDomain('example.org');
 type EntryInit = Exclude<MessageInitShape<typeof EntrySchema>, Message>;
@@ -90,5 +96,15 @@ describe('withoutRepeatedHints', () => {
       kept.map(({ entry }) => entry.id),
       ['b', 'c', 'd', 'e'],
     );
+  });
+});
+
+describe('selectorKinds', () => {
+  it('tells what selectors are about, each once', () => {
+    const values = ['uid:1', 'path:/bin/a:b', 'path:/bin/c', 'plain'];
+    const entry = parse({ selectors: values.map((value) => ({ type: 'unix', value })) });
+    assert.ok(entry !== undefined);
+    const kinds = selectorKinds([entry, entry]);
+    assert.deepEqual([...kinds], ['unix:uid', 'unix:path', 'unix:plain']);
   });
 });

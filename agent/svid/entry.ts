@@ -68,6 +68,17 @@ export function entryMatches(entry: AgentEntry, held: ReadonlySet<string>): bool
   return entry.selectors.every((selector) => held.has(selector));
 }
 
+/** What the entries' selectors are about: `unix:path` of `unix:path:/bin/x`. */
+export function selectorKinds(entries: readonly AgentEntry[]): ReadonlySet<string> {
+  return new Set(entries.flatMap(({ selectors }) => selectors.map(kindOf)));
+}
+
+function kindOf(selector: string): string {
+  const name = selector.indexOf(':') + 1;
+  const end = selector.indexOf(':', name);
+  return end < 0 ? selector : selector.slice(0, end);
+}
+
 /** Whether the entry says which program a workload runs. */
 export function namesProgram({ selectors }: AgentEntry): boolean {
   return selectors.some((selector) => /^unix:(?:path|sha256):/.test(selector));

@@ -1,5 +1,6 @@
 import { toBinary } from '@bufbuild/protobuf';
 import type { Bundle } from '../../identity/bundle.ts';
+import { foreignBundleFromMessage } from '../../identity/bundle-message.ts';
 import type { TrustDomain } from '../../identity/spiffe-id.ts';
 import { Bundle as BundleService } from '../../proto/gen/spire/api/server/bundle/v1/bundle_pb.ts';
 import {
@@ -8,7 +9,6 @@ import {
 } from '../../proto/gen/spire/api/types/bundle_pb.ts';
 import { RpcError } from '../../runtime/grpc-client.ts';
 import type { Logger } from '../../runtime/log.ts';
-import { foreignBundleFromMessage } from '../bundle-message.ts';
 import type { ServerLink } from '../server-link.ts';
 import type { AgentEntry } from './entry.ts';
 

@@ -61,6 +61,14 @@ describe('JwtCache', () => {
     assert.equal(await cache.get(entry, ['a']), 'token-2');
   });
 
+  it('mints anew at half the life of a token also when the clock was set back', async () => {
+    const { cache, clock } = setUp();
+    await cache.get(entry, ['a']);
+    clock.jump(-3_600_000);
+    await clock.advance(TTL_MS * 0.56);
+    assert.equal(await cache.get(entry, ['a']), 'token-2');
+  });
+
   it('hands out the old token while the server is away, and none that has ended', async () => {
     const { cache, clock, fail } = setUp();
     await cache.get(entry, ['a']);

@@ -3,6 +3,7 @@
  * One that can no longer be renewed is handed out until it ends.
  */
 import type { Clock } from '../../runtime/clock.ts';
+import { type Deadline, deadlineAt, msUntil } from '../../runtime/deadline.ts';
 import { Fault } from '../../runtime/fault.ts';
 import type { AgentEntry } from './entry.ts';
 import { halfLife } from './half-life.ts';
@@ -21,7 +22,7 @@ export interface MintedJwt {
 export type MintJwt = (entry: AgentEntry, audience: readonly string[]) => Promise<MintedJwt>;
 
 interface Held extends MintedJwt {
-  readonly renewAt: Date;
+  readonly renewAt: Deadline;
 }
 
 export class JwtCache {
@@ -42,7 +43,7 @@ export class JwtCache {
     if (entry.freshJwt) return (await this.#mintOne(entry, wanted)).token;
     const key = JSON.stringify([entry.id, `${entry.revision} ${entry.createdAt}`, ...wanted]);
     const held = this.#current(key);
-    if (held !== undefined && held.renewAt > this.#clock.now()) return held.token;
+    if (held !== undefined && msUntil(held.renewAt, this.#clock) > 0) return held.token;
     try {
       return (await this.#renew(key, entry, wanted)).token;
     } catch (error) {
@@ -83,7 +84,8 @@ export class JwtCache {
     // What `clear` let go of while the token was on its way must not come back.
     const into = this.#held;
     const minted = await this.#mintOne(entry, audience);
-    const held = { ...minted, renewAt: halfLife(this.#clock.now(), minted.expiresAt) };
+    const half = halfLife(this.#clock.now(), minted.expiresAt);
+    const held = { ...minted, renewAt: deadlineAt(half, this.#clock) };
     into.delete(key);
     const [oldest] = into.keys();
     if (into.size >= MAXIMUM_HELD && oldest !== undefined) into.delete(oldest);

@@ -4,6 +4,7 @@
  */
 import { toBinary } from '@bufbuild/protobuf';
 import type { Bundle } from '../../identity/bundle.ts';
+import { bundleFromMessage } from '../../identity/bundle-message.ts';
 import type { TrustDomain } from '../../identity/spiffe-id.ts';
 import { Bundle as BundleService } from '../../proto/gen/spire/api/server/bundle/v1/bundle_pb.ts';
 import { Entry as EntryService } from '../../proto/gen/spire/api/server/entry/v1/entry_pb.ts';
@@ -12,7 +13,6 @@ import { Backoff } from '../../runtime/backoff.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import type { Logger } from '../../runtime/log.ts';
 import { agentDenial } from '../attestation/agent-denial.ts';
-import { bundleFromMessage } from '../bundle-message.ts';
 import type { ServerLink } from '../server-link.ts';
 import type { SvidCache } from './cache.ts';
 import { ServerCrls } from './crls.ts';

@@ -7,10 +7,8 @@
  * who may execute a program can start it and be its child.
  */
 import { Closers } from '../../runtime/closers.ts';
-import type { Logger } from '../../runtime/log.ts';
 import type { HeldProcess } from '../../runtime/peer-credentials.ts';
-import type { WorkloadAttestor } from '../plugins/workload-attestor/workload-attestor.ts';
-import { type AttestedProcess, attestPeer } from './attest-peer.ts';
+import { type AttestedProcess, type AttestOptions, attestPeer } from './attest-peer.ts';
 import { type ProcessFacts, type ProcessTable, processTable } from './process-table.ts';
 
 /** Selectors (`type:value`) of each process, the caller first, then its parent; never empty. */
@@ -19,9 +17,7 @@ export type Lineage = readonly ReadonlySet<string>[];
 /** The caller is one of them. */
 const LONGEST_LINEAGE = 16;
 
-export interface LineageOptions {
-  readonly attestors: readonly WorkloadAttestor[];
-  readonly log: Logger;
+export interface LineageOptions extends Pick<AttestOptions, 'attestors' | 'log'> {
   /** This machine's, but for tests. */
   readonly processes?: ProcessTable;
 }
@@ -36,7 +32,7 @@ export async function attestLineage(
   options: LineageOptions,
 ): Promise<Lineage> {
   const { attestors, log, processes = processTable } = options;
-  const lineage = [await attestPeer(peer, attestors, log)];
+  const lineage = [await attestPeer(peer, { attestors, log })];
   await using held = new Closers();
   let child: Pick<HeldProcess, 'pid' | 'alive'> = peer;
   try {
@@ -47,7 +43,7 @@ export async function attestLineage(
       if (!isOfUser(await processes.factsOf(parent.pid), peer)) break;
       const { uid, gid } = peer;
       const { pid } = parent;
-      lineage.push(await attestPeer({ pid, uid, gid, alive: parent.alive }, attestors, log));
+      lineage.push(await attestPeer({ pid, uid, gid, alive: parent.alive }, { attestors, log }));
       child = parent;
     }
   } catch (error) {

@@ -19,8 +19,25 @@ const alive = { pid: 7, uid: 1, gid: 1, alive: () => true };
 
 describe('attestPeer', () => {
   it('gives each value the type of its attestor', async () => {
-    const selectors = await attestPeer(alive, [attestor('a', 'x', 'y'), attestor('b', 'x')], log);
+    const selectors = await attestPeer(alive, {
+      attestors: [attestor('a', 'x', 'y'), attestor('b', 'x')],
+      log,
+    });
     assert.deepEqual([...selectors], ['a:x', 'a:y', 'b:x']);
+  });
+
+  it('tells each attestor what of its values is wanted, all if nobody says', async () => {
+    const names = ['x', 'y', 'x:y'];
+    const asking = (type: string): WorkloadAttestor => ({
+      type,
+      attest: async (_process, wanted) => names.filter((name) => wanted.has(name)),
+    });
+    const attestors = [asking('a'), asking('b')];
+    const wanted = new Set(['a:x', 'b:y']);
+    const some = await attestPeer(alive, { attestors, log, wanted });
+    assert.deepEqual([...some], ['a:x', 'b:y']);
+    const all = await attestPeer(alive, { attestors, log });
+    assert.deepEqual([...all], ['a:x', 'a:y', 'a:x:y', 'b:x', 'b:y', 'b:x:y']);
   });
 
   it('refuses what was read of a process that had ended by then', async () => {
@@ -33,7 +50,9 @@ describe('attestPeer', () => {
         return ['of somebody else'];
       },
     };
-    await assert.rejects(attestPeer(peer, [late], log), { code: 'ATTESTATION_DENIED' });
+    await assert.rejects(attestPeer(peer, { attestors: [late], log }), {
+      code: 'ATTESTATION_DENIED',
+    });
   });
 
   it('refuses a process that one attestor denies, whatever the others say', async () => {
@@ -43,12 +62,15 @@ describe('attestPeer', () => {
         throw new Fault('ATTESTATION_DENIED', 'no');
       },
     };
-    const attested = attestPeer(alive, [attestor('a', 'x'), denying], log);
+    const attested = attestPeer(alive, { attestors: [attestor('a', 'x'), denying], log });
     await assert.rejects(attested, { code: 'ATTESTATION_DENIED' });
   });
 
   it('goes on without an attestor that fails, but not without all', async () => {
-    assert.deepEqual([...(await attestPeer(alive, [broken, attestor('a', 'x')], log))], ['a:x']);
-    await assert.rejects(attestPeer(alive, [broken], log), { code: 'UNAVAILABLE' });
+    assert.deepEqual(
+      [...(await attestPeer(alive, { attestors: [broken, attestor('a', 'x')], log }))],
+      ['a:x'],
+    );
+    await assert.rejects(attestPeer(alive, { attestors: [broken], log }), { code: 'UNAVAILABLE' });
   });
 });

@@ -1,14 +1,23 @@
 import { Fault } from '../../runtime/fault.ts';
 import type { Logger } from '../../runtime/log.ts';
-import type {
-  ConnectedProcess,
-  WorkloadAttestor,
+import {
+  ALL_VALUES,
+  type ConnectedProcess,
+  type WantedValues,
+  type WorkloadAttestor,
 } from '../plugins/workload-attestor/workload-attestor.ts';
 
 /** The part of a socket's peer that attestation needs. */
 export interface AttestedProcess extends ConnectedProcess {
   /** Whether the process that connected still lives; true of no other process with its pid. */
   alive(): boolean;
+}
+
+export interface AttestOptions {
+  readonly attestors: readonly WorkloadAttestor[];
+  readonly log: Logger;
+  /** What is asked about, e.g. `unix:path` for `unix:path:/bin/x`; all if it is not given. */
+  readonly wanted?: ReadonlySet<string>;
 }
 
 /**
@@ -19,10 +28,11 @@ export interface AttestedProcess extends ConnectedProcess {
  */
 export async function attestPeer(
   peer: AttestedProcess,
-  attestors: readonly WorkloadAttestor[],
-  log: Logger,
+  { attestors, log, wanted }: AttestOptions,
 ): Promise<ReadonlySet<string>> {
-  const results = await Promise.allSettled(attestors.map((attestor) => attestor.attest(peer)));
+  const results = await Promise.allSettled(
+    attestors.map((attestor) => attestor.attest(peer, wantedOf(attestor, wanted))),
+  );
   if (!peer.alive()) throw new Fault('ATTESTATION_DENIED', 'the calling process has ended');
 
   const selectors = new Set<string>();
@@ -43,4 +53,12 @@ export async function attestPeer(
   }
   if (told === 0) throw new Fault('UNAVAILABLE', 'the calling process could not be attested');
   return selectors;
+}
+
+function wantedOf(
+  { type }: WorkloadAttestor,
+  wanted: ReadonlySet<string> | undefined,
+): WantedValues {
+  if (wanted === undefined) return ALL_VALUES;
+  return { has: (name) => wanted.has(`${type}:${name}`) };
 }

@@ -1,3 +1,37 @@
+import { closeSync, openSync, readSync } from 'node:fs';
+
+/** Far more than the text with the largest number of groups, 65,536. */
+const MAXIMUM_BYTES = 1024 * 1024;
+
+/** Held for all reads, none of which waits while it is in use. */
+let buffer: Buffer = Buffer.allocUnsafeSlow(16 * 1024);
+
+/**
+ * The text of /proc/PID/status, at one instant. Read without a trip to a thread, which costs more than
+ * the kernel needs to make the text up.
+ * @throws if there is no such process
+ */
+export function readStatus(pid: number): string {
+  const fd = openSync(`/proc/${pid}/status`, 'r');
+  try {
+    for (let length = 0; ; ) {
+      if (length === buffer.length) buffer = enlarged(buffer);
+      const read = readSync(fd, buffer, length, buffer.length - length, null);
+      if (read === 0) return buffer.toString('latin1', 0, length);
+      length += read;
+    }
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function enlarged(full: Buffer): Buffer {
+  if (full.length >= MAXIMUM_BYTES) throw new Error('/proc/PID/status is too long');
+  const larger = Buffer.allocUnsafeSlow(full.length * 2);
+  full.copy(larger);
+  return larger;
+}
+
 /**
  * The numbers of a field in the text of /proc/PID/status; none if the field is not there.
  *
@@ -9,11 +43,19 @@
  * Source: proc_pid_status(5).
  */
 export function statusNumbers(text: string, field: string): number[] {
-  const line = text.split('\n').find((one) => one.startsWith(field)) ?? '';
-  const words = line
-    .slice(field.length)
+  const start = lineStart(text, field);
+  if (start === undefined) return [];
+  const end = text.indexOf('\n', start);
+  const words = text
+    .slice(start + field.length, end < 0 ? undefined : end)
     .split(/[\t ]+/)
     .filter((word) => word !== '');
   if (words.every((word) => /^\d{1,10}$/.test(word))) return words.map(Number);
   throw new Error(`${field} in /proc/PID/status is not a list of numbers`);
+}
+
+function lineStart(text: string, field: string): number | undefined {
+  if (text.startsWith(field)) return 0;
+  const feed = text.indexOf(`\n${field}`);
+  return feed < 0 ? undefined : feed + 1;
 }

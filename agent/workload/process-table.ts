@@ -1,6 +1,5 @@
-import { readFile } from 'node:fs/promises';
 import { type HeldProcess, holdProcess } from '../../runtime/peer-credentials.ts';
-import { statusNumbers } from './process-status.ts';
+import { readStatus, statusNumbers } from './process-status.ts';
 
 /** What the kernel says of the process that has a pid at that moment. */
 export interface ProcessFacts {
@@ -25,7 +24,7 @@ export interface ProcessTable {
 /** Those of this machine. Source: proc_pid_status(5). */
 export const processTable: ProcessTable = {
   async factsOf(pid) {
-    const text = await readFile(`/proc/${pid}/status`, 'latin1');
+    const text = readStatus(pid);
     const [parent] = statusNumbers(text, 'PPid:');
     if (parent === undefined) throw new Error('no PPid in /proc/PID/status');
     return {

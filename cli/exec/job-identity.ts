@@ -6,6 +6,7 @@
 import type { KeyObject } from 'node:crypto';
 import { toBinary } from '@bufbuild/protobuf';
 import { type Bundle, makeBundle } from '../../identity/bundle.ts';
+import { bundleFromMessage } from '../../identity/bundle-message.ts';
 import type { SpiffeId } from '../../identity/spiffe-id.ts';
 import { verifySvid } from '../../identity/verify.ts';
 import { createCsr } from '../../identity/x509/csr.ts';
@@ -23,7 +24,6 @@ import { Watched, type WatchedSource } from '../../runtime/watched.ts';
 import { type AttestedJob, agentSvid, attestJob, serverTls } from './attest-job.ts';
 import { type JobEntry, jobEntries, processSelectors } from './job-entries.ts';
 import type { JobTokenSource } from './job-token.ts';
-import { bundleOf } from './server-bundle.ts';
 
 const LOOK_MS = 5000;
 const MOST_ENTRIES = 50;
@@ -168,7 +168,7 @@ export class JobIdentity implements AsyncDisposable {
     const message = await this.#channel.client(BundleService).getBundle({}, { signal });
     const bytes = toBinary(BundleSchema, message);
     const isNewBundle = Buffer.compare(bytes, this.#bundleBytes) !== 0;
-    if (isNewBundle) this.#bundle = bundleOf(message);
+    if (isNewBundle) this.#bundle = bundleFromMessage(message, this.#bundle.trustDomain);
     this.#bundleBytes = bytes;
     const before = this.#state.value.svids;
     const svids = await this.#issue(await this.#entries(signal), signal);

@@ -1,10 +1,9 @@
 /** Where a CI job's ID token comes from. */
 import { open } from 'node:fs/promises';
 import { Fault } from '../../runtime/fault.ts';
+import { httpsJson } from '../../runtime/https-json.ts';
 
 const MAXIMUM_BYTES = 16 * 1024;
-const MAXIMUM_ANSWER_BYTES = 64 * 1024;
-const TIMEOUT_MS = 10_000;
 
 /**
  * A token, for the audience if the source can choose it: then it is fresh by the server's nonce in it.
@@ -44,36 +43,29 @@ async function mintAtGithub(
   if (url?.protocol !== 'https:')
     throw new Fault('CONFIG_INVALID', 'ACTIONS_ID_TOKEN_REQUEST_URL is no https URL');
   url.searchParams.set('audience', asked.audience);
-  try {
-    const response = await fetch(url, {
-      headers: { accept: 'application/json', authorization: `Bearer ${asked.bearer}` },
-      redirect: 'error',
-      signal: AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]),
-    });
-    if (response.status !== 200) throw new Error(`it answers status ${response.status}`);
-    const answer: unknown = JSON.parse(await bounded(response));
-    const value = typeof answer === 'object' && answer !== null && 'value' in answer;
-    return tokenIn(value && typeof answer.value === 'string' ? answer.value : '', 'its answer');
-  } catch (cause) {
-    throw new Fault('UNAVAILABLE', `no token of ${url.host}: ${reasonOf(cause)}`, { cause });
-  }
+  const { status, json } = await httpsJson({ url, bearer: asked.bearer, signal });
+  if (status !== 200) throw noToken(url, `it answers status ${status}`);
+  const value = typeof json === 'object' && json !== null && 'value' in json ? json.value : '';
+  if (!isToken(value)) throw noToken(url, 'its answer holds none');
+  return value;
 }
 
-async function bounded(response: Response): Promise<string> {
-  const parts: Uint8Array[] = [];
-  let bytes = 0;
-  for await (const part of response.body ?? []) {
-    bytes += part.length;
-    if (bytes > MAXIMUM_ANSWER_BYTES) throw new Error('its answer is too long');
-    parts.push(part);
-  }
-  return Buffer.concat(parts).toString('utf8');
+function noToken(url: URL, why: string): Fault {
+  return new Fault('UNAVAILABLE', `no token of ${url.host}: ${why}`);
 }
 
 function tokenIn(text: string, place: string): string {
   const token = text.trim();
-  if (/^[\w-]+\.[\w-]+\.[\w-]+$/.test(token) && token.length <= MAXIMUM_BYTES) return token;
+  if (isToken(token)) return token;
   throw new Fault('CONFIG_INVALID', `${place} holds no token`);
+}
+
+function isToken(value: unknown): value is string {
+  return (
+    typeof value === 'string' &&
+    value.length <= MAXIMUM_BYTES &&
+    /^[\w-]+\.[\w-]+\.[\w-]+$/.test(value)
+  );
 }
 
 async function readStart(path: string): Promise<string> {
@@ -84,9 +76,4 @@ async function readStart(path: string): Promise<string> {
   } catch (cause) {
     throw new Fault('CONFIG_INVALID', `${path} cannot be read`, { cause });
   }
-}
-
-function reasonOf(error: unknown): string {
-  const { cause, message } = error instanceof Error ? error : { cause: undefined, message: '' };
-  return cause instanceof Error ? `${message}: ${cause.message}` : message;
 }

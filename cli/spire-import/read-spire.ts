@@ -7,6 +7,7 @@ import type { Agent as AgentMessage } from '../../proto/gen/spire/api/types/agen
 import type { Bundle as BundleMessage } from '../../proto/gen/spire/api/types/bundle_pb.ts';
 import type { Entry as EntryMessage } from '../../proto/gen/spire/api/types/entry_pb.ts';
 import type { FederationRelationship } from '../../proto/gen/spire/api/types/federationrelationship_pb.ts';
+import { Fault } from '../../runtime/fault.ts';
 import type { RpcChannel } from '../../runtime/grpc-client.ts';
 
 const PAGE = 500;
@@ -59,7 +60,9 @@ async function allPages<T>(read: (pageToken: string) => Promise<Page<T>>): Promi
   let token = '';
   do {
     const page = await read(token);
-    all.push(...page.items);
+    for (const item of page.items) all.push(item);
+    if (page.next === token && token !== '')
+      throw new Fault('PROTOCOL_VIOLATION', 'the SPIRE server answers the same page for ever');
     token = page.next;
   } while (token !== '');
   return all;

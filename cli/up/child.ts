@@ -84,6 +84,11 @@ export class Child {
     return pid !== undefined && exitCode === null && signalCode === null;
   }
 
+  /** Whether it has ended by itself, with status 0. */
+  get succeeded(): boolean {
+    return this.#process.exitCode === 0;
+  }
+
   /** Asks it to stop, waits, and in the end kills its group. */
   async stop(): Promise<void> {
     this.#process.stdin?.end();

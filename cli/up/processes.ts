@@ -4,6 +4,8 @@ import { writeAgentConfig, writeGatewayConfig, writeServerConfig } from './confi
 import { healthUrl, type Plan } from './plan.ts';
 import type { StateDir } from './state-dir.ts';
 import { Supervised } from './supervised.ts';
+import { thisProgram } from './this-program.ts';
+import { upgradeStore } from './upgrade-store.ts';
 
 export interface ProcessOptions {
   readonly plan: Plan;
@@ -19,7 +21,13 @@ export interface ProcessOptions {
 export async function startServer(options: ProcessOptions): Promise<Supervised> {
   const { plan, state } = options;
   const config = await writeServerConfig(plan, state);
-  return await start(options, { name: 'server', config, port: plan.ports.serverHealth });
+  const what = { name: 'server', config, port: plan.ports.serverHealth } as const;
+  try {
+    return await start(options, what);
+  } catch (error) {
+    if (state.fresh || !(await upgradeStore(options, config))) throw error;
+    return await start(options, what);
+  }
 }
 
 export async function startAgent(options: ProcessOptions): Promise<Supervised> {
@@ -49,13 +57,12 @@ async function start(options: ProcessOptions, what: What): Promise<Supervised> {
   const { name, config, port, program = process.execPath } = what;
   const logFile = state.in(name, `${name}.log`);
   await setLogAside(logFile);
-  const writ = [...process.execArgv, process.argv[1] ?? ''];
   return await Supervised.start(
     {
       child: {
         name,
         file: program,
-        args: [...writ, name, 'run', '--config', config, '--until-stdin-closes'],
+        args: [...thisProgram(), name, 'run', '--config', config, '--until-stdin-closes'],
         logFile,
       },
       health: healthUrl(port),

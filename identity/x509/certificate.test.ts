@@ -51,12 +51,15 @@ describe('parseCertificate', () => {
     assert.equal(certificate.serial, 'ff01');
   });
 
+  it('reads a serial number of zero, which RFC 5280 asks users to bear', () => {
+    assert.equal(parseCertificate(handMadeCa({ serial: Buffer.of(0) }).der).serial, '00');
+  });
+
   const extension = (oid: string, value: Buffer) => derExtension(oid, false, value);
   const sequence = (...parts: Buffer[]) => der(TAG.sequence, ...parts);
   const refused: Record<string, Buffer> = {
     'version 1': handMadeCa({ version: Buffer.alloc(0) }).der,
     'version 2': handMadeCa({ version: Buffer.from('a003020101', 'hex') }).der,
-    'a serial number of zero': handMadeCa({ serial: Buffer.of(0) }).der,
     'a serial number of 21 bytes': handMadeCa({ serial: Buffer.alloc(21, 1) }).der,
     'two signature algorithms': handMadeCa({
       outerIdentifier: Buffer.from('300a06082a8648ce3d040303', 'hex'),

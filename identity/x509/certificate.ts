@@ -105,9 +105,8 @@ function readCertificate(bytes: Uint8Array): Certificate {
   const version = fields.take(0xa0);
   if (!version.content.equals(VERSION_3)) throw new DerError('not version 3');
   const serial = readUnsigned(fields.take(TAG.integer));
-  if (serial.length > LONGEST_SERIAL || serial.every((byte) => byte === 0)) {
-    throw new DerError('serial number zero or longer than 20 bytes');
-  }
+  // Zero is no number to issue under, but others do. Source: RFC 5280 4.1.2.2.
+  if (serial.length > LONGEST_SERIAL) throw new DerError('serial number longer than 20 bytes');
   if (!fields.take(TAG.sequence).raw.equals(algorithm)) {
     throw new DerError('two signature algorithms');
   }

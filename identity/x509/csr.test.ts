@@ -72,6 +72,8 @@ describe('parseCsr', () => {
     version?: Buffer;
     spki?: Buffer;
     attributes?: Buffer[];
+    /** After the attributes, inside of what is signed. */
+    infoTail?: Buffer[];
     tail?: Buffer[];
   }) => {
     const info = der(
@@ -80,6 +82,7 @@ describe('parseCsr', () => {
       der(TAG.sequence),
       parts.spki ?? spkiOf(key),
       ...(parts.attributes === undefined ? [] : [der(0xa0, ...parts.attributes)]),
+      ...(parts.infoTail ?? []),
     );
     const algorithm = algorithmFor(key);
     const signature = derOctetBits(signWith(key, algorithm, info));
@@ -120,6 +123,10 @@ describe('parseCsr', () => {
       attributes: Array.from({ length: 17 }, (_, at) =>
         der(TAG.sequence, derOid(`1.2.3.${at}`), der(TAG.set, der(TAG.null))),
       ),
+    }),
+    'bytes after the attributes, which its key has signed': request({
+      attributes: [],
+      infoTail: [Buffer.of(5, 0)],
     }),
     'bytes inside at its end': request({ tail: [Buffer.of(5, 0)] }),
     'bytes after it': Buffer.concat([request({}), Buffer.of(0)]),

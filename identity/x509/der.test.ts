@@ -154,6 +154,14 @@ describe('readTime', () => {
     assert.deepEqual(readTime(new DerReader(derTime(far)).any()), far);
   });
 
+  it('reads years that UTCTime cannot say, as SPIRE accepts in authorities', () => {
+    const first = read(TAG.generalizedTime, '00010101000000Z');
+    assert.equal(first.toISOString(), '0001-01-01T00:00:00.000Z');
+    assert.deepEqual(readTime(new DerReader(derTime(first)).any()), first);
+    assert.equal(read(TAG.generalizedTime, '19491231235959Z').getUTCFullYear(), 1949);
+    assert.equal(read(TAG.generalizedTime, '99991231235959Z').getUTCFullYear(), 9999);
+  });
+
   it('cuts off parts of a second', () => {
     const time = readTime(new DerReader(derTime(new Date('2026-11-25T00:50:48.999Z'))).any());
     assert.equal(time.toISOString(), '2026-11-25T00:50:48.000Z');
@@ -167,6 +175,7 @@ describe('readTime', () => {
     [TAG.utcTime, '261125245048Z'],
     [TAG.utcTime, '261125005060Z'],
     [TAG.generalizedTime, '20491231235959Z'],
+    [TAG.generalizedTime, '19500101000000Z'],
     [TAG.generalizedTime, '20500101000000.5Z'],
     [TAG.utf8String, '261125005048Z'],
   ];

@@ -199,7 +199,11 @@ export function readAscii(value: Der): string {
 
 const TIME = /^(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)Z$/;
 
-/** UTCTime up to 2049, GeneralizedTime after. Source: RFC 5280 4.1.2.5. */
+/**
+ * UTCTime for 1950 to 2049, GeneralizedTime for the years that it cannot say: those after, and those
+ * before, as in the authorities of programs that leave notBefore at the year 1.
+ * Source: RFC 5280 4.1.2.5.
+ */
 export function readTime(value: Der): Date {
   const text = value.content.toString('latin1');
   const utc = value.tag === TAG.utcTime;
@@ -211,8 +215,13 @@ export function readTime(value: Der): Date {
   if (iso === full || Number.isNaN(time.getTime()) || time.toISOString() !== iso) {
     throw new DerError('malformed time');
   }
-  if (!utc && time.getUTCFullYear() < 2050) throw new DerError('GeneralizedTime before 2050');
+  if (!utc && isUtcTime(time)) throw new DerError('GeneralizedTime of a year that is UTCTime');
   return time;
+}
+
+function isUtcTime(time: Date): boolean {
+  const year = time.getUTCFullYear();
+  return year >= 1950 && year < 2050;
 }
 
 /** One value from its parts. */
@@ -258,7 +267,7 @@ export function derOctetBits(octets: Uint8Array): Buffer {
 /** The form that `readTime` demands; parts of a second are cut off. */
 export function derTime(time: Date): Buffer {
   const digits = time.toISOString().replace(/\.\d+/, '').replace(/[-:T]/g, '');
-  return time.getUTCFullYear() < 2050
+  return isUtcTime(time)
     ? der(TAG.utcTime, Buffer.from(digits.slice(2), 'latin1'))
     : der(TAG.generalizedTime, Buffer.from(digits, 'latin1'));
 }

@@ -33,9 +33,14 @@ describe('generateKey', () => {
 });
 
 describe('publicKeyFromSpki', () => {
+  it('reads P-521, which Writ does not make and the roots of others have', () => {
+    const { publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-521' });
+    assert.ok(publicKeyFromSpki(spki(publicKey)).equals(publicKey));
+  });
+
   const ec = spki(generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey);
   const refused = {
-    'another curve': spki(generateKeyPairSync('ec', { namedCurve: 'P-521' }).publicKey),
+    'another curve': spki(generateKeyPairSync('ec', { namedCurve: 'brainpoolP256r1' }).publicKey),
     'the curve of Bitcoin': spki(generateKeyPairSync('ec', { namedCurve: 'secp256k1' }).publicKey),
     'a curve written out': generateKeyPairSync('ec', {
       namedCurve: 'P-256',

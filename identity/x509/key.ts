@@ -39,8 +39,14 @@ export function keyTypeName({ asymmetricKeyType, asymmetricKeyDetails = {} }: Ke
   const { namedCurve, modulusLength } = asymmetricKeyDetails;
   if (asymmetricKeyType === 'rsa') return `rsa-${modulusLength}`;
   if (asymmetricKeyType === 'ed25519') return 'ed25519';
-  return namedCurve === 'prime256v1' ? 'ec-p256' : namedCurve === 'secp384r1' ? 'ec-p384' : '';
+  return CURVE_NAMES.get(namedCurve ?? '') ?? '';
 }
+
+const CURVE_NAMES: ReadonlyMap<string, string> = new Map([
+  ['prime256v1', 'ec-p256'],
+  ['secp384r1', 'ec-p384'],
+  ['secp521r1', 'ec-p521'],
+]);
 
 /** The SubjectPublicKeyInfo of a key, public or private. */
 export function spkiOf(key: KeyObject): Buffer {
@@ -59,12 +65,13 @@ type KeyReader = (bits: Buffer, spki: Uint8Array) => KeyObject;
 const KEY_READERS: ReadonlyMap<string, KeyReader> = new Map<string, KeyReader>([
   ['301306072a8648ce3d020106082a8648ce3d030107', (bits) => ecKey('P-256', 32, bits)],
   ['301006072a8648ce3d020106052b81040022', (bits) => ecKey('P-384', 48, bits)],
+  ['301006072a8648ce3d020106052b81040023', (bits) => ecKey('P-521', 66, bits)],
   ['300506032b6570', ed25519Key],
   ['300d06092a864886f70d0101010500', rsaKey],
 ]);
 
 /**
- * The key of a SubjectPublicKeyInfo, if it is P-256, P-384, Ed25519, or RSA of 2048 to 8192 bits.
+ * The key of a SubjectPublicKeyInfo, if it is P-256, P-384, P-521, Ed25519, or RSA of 2048 to 8192 bits.
  * @param spki untrusted
  * @throws DerError for any other key, and for a point that is not on its curve
  */
@@ -84,7 +91,7 @@ function openSpki(spki: Uint8Array): { algorithm: Buffer; bits: Buffer } {
 }
 
 // A key made from a JWK costs half the CPU of one made from DER.
-function ecKey(curve: 'P-256' | 'P-384', size: number, bits: Buffer): KeyObject {
+function ecKey(curve: 'P-256' | 'P-384' | 'P-521', size: number, bits: Buffer): KeyObject {
   if (bits.length !== 1 + 2 * size || bits[0] !== 4) throw new DerError('point not uncompressed');
   const x = bits.toString('base64url', 1, 1 + size);
   return fromJwk({ kty: 'EC', crv: curve, x, y: bits.toString('base64url', 1 + size) });

@@ -32,9 +32,14 @@ export function signatureAlgorithm(identifier: Uint8Array): SignatureAlgorithm |
   return ALGORITHMS.get(Buffer.from(identifier).toString('hex'));
 }
 
+const CURVE_HASHES: ReadonlyMap<string, SignatureAlgorithm['hash']> = new Map([
+  ['secp384r1', 'sha384'],
+  ['secp521r1', 'sha512'],
+]);
+
 /** The algorithm we sign with by this key. */
 export function algorithmFor(key: KeyObject): SignatureAlgorithm {
-  const hash = key.asymmetricKeyDetails?.namedCurve === 'secp384r1' ? 'sha384' : 'sha256';
+  const hash = CURVE_HASHES.get(key.asymmetricKeyDetails?.namedCurve ?? '') ?? 'sha256';
   for (const candidate of ALGORITHMS.values()) {
     const fits = candidate.keyType === key.asymmetricKeyType;
     if (fits && (candidate.hash === null || candidate.hash === hash)) return candidate;

@@ -36,6 +36,8 @@ export interface AccessOptions {
   readonly trustDomain: TrustDomain;
   readonly bundle: WatchedSource<Bundle>;
   readonly sshAuthorities: WatchedSource<SshAuthorities>;
+  /** See `ProofRule`. */
+  isIssuedHere(chain: readonly Uint8Array[]): boolean;
   /** Longest session that any grant may allow. */
   readonly sessionMaximumSeconds: number;
   /** By the type of backend. */

@@ -12,6 +12,11 @@ export interface ProofRule {
   readonly bundle: Bundle;
   readonly sshAuthorities: SshAuthorities;
   readonly now: Date;
+  /**
+   * Whether a chain that verifies is of an SVID that this server has issued: others below the same roots
+   * choose their serial numbers, by which it is looked up.
+   */
+  isIssuedHere(chain: readonly Uint8Array[]): boolean;
 }
 
 /**
@@ -20,10 +25,11 @@ export interface ProofRule {
  */
 export function verifyClientProof(
   request: OpenSessionRequest,
-  { bundle, sshAuthorities, now }: ProofRule,
+  rule: ProofRule,
 ): Credential | Refusal {
+  const { bundle, sshAuthorities, now } = rule;
   const { clientChain, sshProof } = request;
-  if (sshProof === undefined) return verifyChain(clientChain, bundle, now);
+  if (sshProof === undefined) return verifyChain(clientChain, rule);
   if (clientChain.length > 0) {
     return refusal('proof.several', 'a client proves itself in one way, not in two');
   }
@@ -33,12 +39,13 @@ export function verifyClientProof(
 
 function verifyChain(
   chain: readonly Uint8Array[],
-  bundle: Bundle,
-  now: Date,
+  { bundle, now, isIssuedHere }: ProofRule,
 ): Credential | Refusal {
   const bundles = (domain: string) => (domain === bundle.trustDomain ? bundle : undefined);
   try {
     const { id, serial, notAfter } = verifySvid(chain, bundles, now);
+    if (!isIssuedHere(chain))
+      return refusal('svid.foreign', 'this X509-SVID was not issued by this server');
     return { kind: 'x509', id, serial, notAfter };
   } catch (error) {
     if (error instanceof Fault && error.code === 'SVID_INVALID') {

@@ -165,6 +165,7 @@ describe('GatewayLinks', () => {
     })();
     const call = {
       caller: gatewayCaller(),
+      requestId: 'r_1',
       method: '',
       metadata: new Map(),
       signal: server.signal,

@@ -2,6 +2,7 @@ import { Outcome } from '../../proto/gen/writ/audit/v1/audit_pb.ts';
 import type { ConnectRequest, Hello } from '../../proto/gen/writ/gateway/v1/gateway_pb.ts';
 import { Fault } from '../../runtime/fault.ts';
 import type { Transaction } from '../plugins/datastore/datastore.ts';
+import type { Called } from './actor.ts';
 import { type ConnectResponseInit, GatewayLink, type GatewayLinkOptions } from './gateway-link.ts';
 import { findGateway, type GatewayRecord } from './gateways.ts';
 
@@ -27,7 +28,7 @@ export class GatewayLinks {
   async *serve(
     id: string,
     requests: AsyncIterable<ConnectRequest>,
-    signal: AbortSignal,
+    { signal, requestId }: Called & { readonly signal: AbortSignal },
   ): AsyncGenerator<ConnectResponseInit> {
     const incoming = requests[Symbol.asyncIterator]();
     const first = await incoming.next();
@@ -37,7 +38,7 @@ export class GatewayLinks {
       throw new Fault('PROTOCOL_VIOLATION', 'the first message must be a hello');
     }
     const hello = message.value;
-    const gateway = await this.#register(id, hello);
+    const gateway = await this.#register({ id, requestId }, hello);
     this.#options.leases.renew({ gateway: id, ...hello });
     const link = new GatewayLink(this.#options, gateway, hello.revocationSeq);
     this.#links.get(id)?.end(new Fault('UNAVAILABLE', 'a newer stream of this gateway is open'));
@@ -69,7 +70,10 @@ export class GatewayLinks {
    * Checks a hello, closes what a former process left, keeps the gateway's ports and the key that signs
    * its records.
    */
-  #register(id: string, hello: Hello): Promise<GatewayRecord> {
+  #register(
+    { id, requestId }: Called & Pick<GatewayRecord, 'id'>,
+    hello: Hello,
+  ): Promise<GatewayRecord> {
     const { store, clock, revocations, sessions } = this.#options;
     const { recordingKey, revocationSeq, sessionIds, uptimeMilliseconds } = hello;
     const ports = checkedPorts(hello);
@@ -92,19 +96,22 @@ export class GatewayLinks {
       const openedBefore = new Date(clock.now().getTime() - Number(uptimeMilliseconds));
       await sessions.closeFormer(tx, id, { openedBefore, listed: sessionIds });
       await tx.run('update gateways set ports = ? where id = ?', JSON.stringify(ports), id);
-      await this.#keepKey(tx, gateway, recordingKey);
+      await this.#keepKey(tx, { ...gateway, requestId }, recordingKey);
       return { ...gateway, recordingKey, ports };
     });
   }
 
-  async #keepKey(tx: Transaction, gateway: GatewayRecord, key: Uint8Array): Promise<void> {
-    const { id, recordingKey: before } = gateway;
+  async #keepKey(
+    tx: Transaction,
+    { id, recordingKey: before, requestId }: GatewayRecord & Called,
+    key: Uint8Array,
+  ): Promise<void> {
     if (before !== undefined && Buffer.compare(before, key) === 0) return;
     await tx.run('update gateways set recording_key = ? where id = ?', key, id);
     await this.#options.audit.append(tx, {
       type: 'gateway.recording_key',
       outcome: Outcome.SUCCESS,
-      actor: { kind: 'gateway', spiffeId: id },
+      actor: { kind: 'gateway', spiffeId: id, requestId },
       spiffeId: id,
       attributes: {
         public_key: Buffer.from(key).toString('hex'),

@@ -65,6 +65,11 @@ describe('SessionOpener', () => {
     assert.equal(event?.grant, 'reads');
   });
 
+  it('takes no SVID of the name and serial of ours that another server has issued', async () => {
+    world.elsewhere.add(svid.serial);
+    await refuses(open(), 'svid.foreign');
+  });
+
   it('ends a session at the earliest of SVID, grant, identity, entry and maximum', async () => {
     const end = async () => timestampDate((await open()).expiresAt as never).getTime();
     const now = world.clock.now().getTime();

@@ -31,12 +31,16 @@ export interface SessionOpenerOptions {
   readonly audit: AuditLog;
   readonly bundle: WatchedSource<Bundle>;
   readonly sshAuthorities: WatchedSource<SshAuthorities>;
+  /** See `ProofRule`. */
+  isIssuedHere(chain: readonly Uint8Array[]): boolean;
 }
 
 interface Attempt {
   /** The gateway's SPIFFE ID. */
   readonly gateway: string;
   readonly request: OpenSessionRequest;
+  /** Of the call, for its event. */
+  readonly requestId: string | undefined;
   readonly now: Date;
 }
 
@@ -55,11 +59,11 @@ export class SessionOpener {
    * @param gateway SPIFFE ID of the caller, authenticated
    * @throws Fault PERMISSION_DENIED, whose message is for the client
    */
-  async open(gateway: string, request: OpenSessionRequest): Promise<Opened> {
-    const { bundle, sshAuthorities, store, clock } = this.#options;
+  async open(gateway: string, request: OpenSessionRequest, requestId?: string): Promise<Opened> {
+    const { bundle, sshAuthorities, isIssuedHere, store, clock } = this.#options;
     const now = clock.now();
-    const attempt = { gateway, request, now };
-    const rule = { bundle: bundle.value, sshAuthorities: sshAuthorities.value, now };
+    const attempt = { gateway, request, requestId, now };
+    const rule = { bundle: bundle.value, sshAuthorities: sshAuthorities.value, isIssuedHere, now };
     const credential = verifyClientProof(request, rule);
     const { backend, grant, login } = request;
     const outcome = await store.transaction(async (tx) => {
@@ -78,7 +82,7 @@ export class SessionOpener {
 
   async #deny(
     tx: Transaction,
-    { gateway, request }: Attempt,
+    { gateway, request, requestId }: Attempt,
     credential: Credential | Refusal,
     why: Refusal,
   ): Promise<Refusal> {
@@ -95,6 +99,7 @@ export class SessionOpener {
           kind: 'gateway',
           spiffeId: gateway,
           address: request.clientAddress.slice(0, MAXIMUM_NAME),
+          requestId,
         },
         backend,
         grant: request.grant.slice(0, MAXIMUM_NAME),
@@ -171,13 +176,13 @@ async function insertSession(
 }
 
 function openedEvent(
-  { gateway, request }: Attempt,
+  { gateway, request, requestId }: Attempt,
   { holder, grant, sessionId, expiresAt }: NewSession,
 ): EventInit {
   return {
     type: 'session.opened',
     outcome: Outcome.SUCCESS,
-    actor: { kind: 'gateway', spiffeId: gateway, address: request.clientAddress },
+    actor: { kind: 'gateway', spiffeId: gateway, address: request.clientAddress, requestId },
     sessionId,
     grant: grant.name,
     backend: grant.backend,

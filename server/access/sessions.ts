@@ -50,9 +50,11 @@ export class Sessions {
   /**
    * Writes down how a session ended, by its gateway's account; a second account changes nothing.
    * @param gateway SPIFFE ID of the caller, authenticated
+   * @param requestId of the call, for its event
    * @throws Fault NOT_FOUND if that gateway has no such session
    */
-  close(gateway: string, request: CloseSessionRequest): Promise<void> {
+  close(gateway: string, request: CloseSessionRequest, requestId?: string): Promise<void> {
+    const actor = { kind: 'gateway', spiffeId: gateway, requestId };
     return this.#options.store.transaction(async (tx) => {
       const row = await requireRow(tx, request.sessionId);
       if (row.gateway_id !== gateway) throw new Fault('NOT_FOUND', 'no such session');
@@ -72,7 +74,7 @@ export class Sessions {
         request.sessionId,
       );
       await this.#options.audit.append(tx, {
-        ...eventOf(row, 'session.closed', { kind: 'gateway', spiffeId: gateway }),
+        ...eventOf(row, 'session.closed', actor),
         reason,
         attributes: {
           bytes_up: request.bytesUp.toString(),

@@ -102,14 +102,16 @@ function forNodes({ agents, attestation }: AgentServiceOptions) {
   return {
     attestAgent(requests, { caller, signal }) {
       const from = addressOf(caller);
-      return limit.hold(withoutPort(from), () => attestation.attest(requests, { from, signal }));
+      return limit.hold(withoutPort(from), () =>
+        attestation.attest(requests, { from, signal, requestId: caller.requestId }),
+      );
     },
 
     async renewAgent({ params }, { caller }) {
       if (params === undefined || params.csr.length === 0)
         throw new Fault('INVALID_ARGUMENT', 'missing CSR');
       const { record, id } = agentOf(caller);
-      return attestation.renew(record, params.csr, id);
+      return attestation.renew(record, params.csr, { id, requestId: caller.requestId });
     },
 
     async postStatus({ agentVersion }, { caller }) {

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { generateKeyPairSync } from 'node:crypto';
 import type { Bundle } from '../../identity/bundle.ts';
 import { parseTrustDomain } from '../../identity/spiffe-id.ts';
 import { spkiOf } from '../../identity/x509/key.ts';
@@ -9,6 +10,7 @@ import {
 import { Entry } from '../../proto/gen/spire/api/server/entry/v1/entry_pb.ts';
 import { AgentService } from '../../proto/gen/writ/agent/v1/agent_pb.ts';
 import { FakeAuthority } from '../../test/fakes/fake-authority.ts';
+import { handMadeCa } from '../../test/fixtures/hand-made-certificate.ts';
 import { entryInit, TD } from '../../test/fixtures/registry-world.ts';
 import { CALL, firstSync, RunningServer } from '../../test/fixtures/running-server.ts';
 import { bundleMessage } from '../registry/bundle-message.ts';
@@ -241,5 +243,18 @@ describe('bundleService', () => {
       ...invalid,
       message: /x509_authorities\[0\]/,
     });
+  });
+
+  it('answers with an appended authority that has ended: P-521, from the year 1', async () => {
+    const { der } = handMadeCa({
+      key: generateKeyPairSync('ec', { namedCurve: 'P-521' }).privateKey,
+      notBefore: new Date('0001-01-01T00:00:00Z'),
+      notAfter: new Date('2018-02-10T01:34:55Z'),
+    });
+    const { x509Authorities } = await rpc().appendBundle(
+      { x509Authorities: [{ asn1: der }] },
+      CALL,
+    );
+    assert.ok(x509Authorities.some(({ asn1 }) => der.equals(asn1)));
   });
 });

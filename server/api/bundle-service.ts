@@ -71,8 +71,10 @@ function ownBundle({ store, bundle, authority }: BundleServiceOptions) {
       };
       if (added.x509.length + added.jwt.length === 0)
         throw new Fault('INVALID_ARGUMENT', 'no authorities to append');
-      await store.transaction((tx) => authority.appendAuthorities(tx, added, actorOf(caller)));
-      return shown(bundle.value, outputMask);
+      const appended = await store.transaction((tx) =>
+        authority.appendAuthorities(tx, added, actorOf(caller)),
+      );
+      return shown(appended, outputMask);
     },
   } satisfies Partial<Service>;
 }

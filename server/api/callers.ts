@@ -6,7 +6,7 @@ import type { Entry } from '../../proto/gen/spire/api/types/entry_pb.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import { Fault } from '../../runtime/fault.ts';
 import type { Peer } from '../../runtime/peer-credentials.ts';
-import type { Actor } from '../access/actor.ts';
+import type { Actor, Called } from '../access/actor.ts';
 import { findGateway, type GatewayRecord } from '../access/gateways.ts';
 import { findHolder } from '../access/holder.ts';
 import { isLocked } from '../access/locks.ts';
@@ -18,7 +18,7 @@ import { findRegistrar, type RegistrarRecord } from '../registry/registrars.ts';
 import { type Member, provedMember } from './members.ts';
 
 /** A process on this host, at the admin socket. */
-export interface LocalCaller {
+export interface LocalCaller extends Called {
   readonly kind: 'local';
   readonly uid: number;
   readonly pid: number;
@@ -26,7 +26,7 @@ export interface LocalCaller {
 }
 
 /** An attested node, with the SVID it shows at this call. */
-export interface AgentCaller {
+export interface AgentCaller extends Called {
   readonly kind: 'agent';
   readonly id: SpiffeId;
   readonly serial: string;
@@ -36,7 +36,7 @@ export interface AgentCaller {
   readonly record: AgentRecord;
 }
 
-interface RemoteCaller {
+interface RemoteCaller extends Called {
   readonly id: SpiffeId;
   /** `ip:port`. */
   readonly address: string;
@@ -71,7 +71,7 @@ export type Caller =
   | DownstreamCaller
   | (RemoteCaller & { readonly kind: 'gateway'; readonly record: GatewayRecord })
   | (RemoteCaller & { readonly kind: 'workload' })
-  | { readonly kind: 'anonymous'; readonly address: string };
+  | (Called & { readonly kind: 'anonymous'; readonly address: string });
 
 export type CallerKind = Caller['kind'];
 
@@ -209,14 +209,22 @@ export function localCaller(peer: Peer): LocalCaller {
 
 /** How the audit log tells a caller. */
 export function actorOf(caller: Caller): Actor {
+  const { requestId } = caller;
   switch (caller.kind) {
     case 'local': {
       const { uid, pid, executable } = caller;
-      return { kind: 'operator', uid, pid, executable };
+      return { kind: 'operator', uid, pid, executable, ...called(requestId) };
     }
     case 'anonymous':
-      return { kind: 'unknown', address: caller.address };
+      return { kind: 'unknown', address: caller.address, ...called(requestId) };
     default:
-      return { kind: caller.kind, spiffeId: caller.id.toString(), address: caller.address };
+      return {
+        ...{ kind: caller.kind, spiffeId: caller.id.toString(), address: caller.address },
+        ...called(requestId),
+      };
   }
+}
+
+function called(requestId: string | undefined): Called {
+  return requestId === undefined ? {} : { requestId };
 }

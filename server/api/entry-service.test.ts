@@ -62,7 +62,7 @@ describe('entryService', () => {
     const updated = await rpc.batchUpdateEntry({ entries: updates, inputMask }, CALL);
     assert.deepEqual(
       updated.results.map(({ status }) => status?.code),
-      [0, 5, 3],
+      [0, 5, 5],
     );
     assert.deepEqual(
       [updated.results[0]?.entry?.hint, updated.results[0]?.entry?.spiffeId?.path],

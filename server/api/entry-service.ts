@@ -1,3 +1,4 @@
+import { setImmediate as breathe } from 'node:timers/promises';
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import type { TrustDomain } from '../../identity/spiffe-id.ts';
 import type {
@@ -28,7 +29,8 @@ import { type AgentCaller, actorOf, type Caller } from './callers.ts';
 import { eachItem, ITEM_OK, itemStatusOf } from './item-status.ts';
 import { LoopTurns } from './loop-turns.ts';
 import { masked } from './mask.ts';
-import { pageOf } from './paging.ts';
+import { idOf, pageOf } from './paging.ts';
+import { SharedTransactions } from './shared-transactions.ts';
 import { StreamLimit } from './stream-limit.ts';
 import { syncEntries } from './sync-entries.ts';
 
@@ -40,6 +42,9 @@ export interface EntryServiceOptions {
   readonly trustDomain: TrustDomain;
   readonly registrarScopes: RegistrarScopes;
 }
+
+/** Entries between two looks at what else there is to do: a few milliseconds. */
+const LOOKED_AT_ONCE = 2000;
 
 type Created = MessageInitShape<typeof BatchCreateEntryResponse_ResultSchema>;
 type Updated = MessageInitShape<typeof BatchUpdateEntryResponse_ResultSchema>;
@@ -53,10 +58,27 @@ export function entryService(
 }
 
 function readers({ store, index, trustDomain, registrarScopes }: EntryServiceOptions) {
-  function* wanted(filter: EntryFilter | undefined, sees: EntryPredicate, after: string) {
-    const isWanted = entryPredicate(filter, trustDomain);
-    for (const entry of index.after(after)) if (sees(entry) && isWanted(entry)) yield entry;
+  /** Hands the wanted entries behind an id to `take`, until it says that it has enough. */
+  async function each(wanted: EntryPredicate, after: string, take: (entry: Entry) => boolean) {
+    for (let last: string | undefined = after; last !== undefined; await breathe()) {
+      const from: string = last;
+      last = undefined;
+      let seen = 0;
+      for (const entry of index.after(from)) {
+        if (wanted(entry) && !take(entry)) return;
+        seen += 1;
+        if (seen < LOOKED_AT_ONCE) continue;
+        last = entry.id;
+        break;
+      }
+    }
   }
+
+  const wantedBy = async (caller: Caller, filter: EntryFilter | undefined) => {
+    const sees = await sightOf(caller);
+    const isWanted = entryPredicate(filter, trustDomain);
+    return (entry: Entry) => sees(entry) && isWanted(entry);
+  };
 
   /** A registrar sees what lies within its bounds, and does not learn of the rest. */
   const sightOf = async (caller: Caller): Promise<EntryPredicate> => {
@@ -67,12 +89,23 @@ function readers({ store, index, trustDomain, registrarScopes }: EntryServiceOpt
 
   return {
     async countEntries({ filter }, { caller }) {
-      return { count: [...wanted(filter, await sightOf(caller), '')].length };
+      let count = 0;
+      await each(await wantedBy(caller, filter), '', () => {
+        count += 1;
+        return true;
+      });
+      return { count };
     },
 
     async listEntries({ filter, outputMask, pageSize, pageToken }, { caller }) {
-      const sees = await sightOf(caller);
-      const page = pageOf({ pageSize, pageToken }, (id) => wanted(filter, sees, id));
+      const found: Entry[] = [];
+      // One more than the page holds, to tell whether there is another.
+      const most = pageSize > 0 ? pageSize + 1 : Number.POSITIVE_INFINITY;
+      await each(await wantedBy(caller, filter), idOf(pageToken), (entry) => {
+        found.push(entry);
+        return found.length < most;
+      });
+      const page = pageOf({ pageSize, pageToken }, () => found);
       return {
         entries: page.items.map((entry) => shown(entry, outputMask)),
         nextPageToken: page.nextPageToken,
@@ -89,8 +122,9 @@ function readers({ store, index, trustDomain, registrarScopes }: EntryServiceOpt
   } satisfies Partial<Implementation<typeof EntryRpc, Caller>>;
 }
 
-/** A batch is one transaction: a crash leaves all of its items or none. */
+/** A batch is part of one transaction: a crash leaves all of its items or none. */
 function writers({ store, entries, registrarScopes }: EntryServiceOptions) {
+  const transactions = new SharedTransactions(store);
   const changeBy = async (tx: Transaction, caller: Caller): Promise<EntryChange> => {
     const actor = actorOf(caller);
     if (caller.kind !== 'registrar') return { actor };
@@ -99,7 +133,7 @@ function writers({ store, entries, registrarScopes }: EntryServiceOptions) {
 
   return {
     async batchCreateEntry({ entries: asked, outputMask }, { caller }) {
-      const results = await store.transaction(async (tx) => {
+      const results = await transactions.run(async (tx) => {
         const outcomes = await entries.createAll(tx, asked, await changeBy(tx, caller));
         return outcomes.map((outcome): Created => {
           if (outcome instanceof Fault) return { status: itemStatusOf(outcome) };
@@ -111,12 +145,11 @@ function writers({ store, entries, registrarScopes }: EntryServiceOptions) {
     },
 
     async batchUpdateEntry({ entries: asked, inputMask, outputMask }, { caller }) {
-      const results = await store.transaction(async (tx) => {
+      const results = await transactions.run(async (tx) => {
         const change = await changeBy(tx, caller);
         return eachItem(
           asked,
           async (update): Promise<Updated> => {
-            if (update.id === '') throw new Fault('INVALID_ARGUMENT', 'missing ID');
             const entry = await entries.update(tx, update, inputMask, change);
             return { status: ITEM_OK, entry: shown(entry, outputMask) };
           },
@@ -127,7 +160,7 @@ function writers({ store, entries, registrarScopes }: EntryServiceOptions) {
     },
 
     async batchDeleteEntry({ ids }, { caller }) {
-      const results = await store.transaction(async (tx) => {
+      const results = await transactions.run(async (tx) => {
         const change = await changeBy(tx, caller);
         return eachItem(
           ids,

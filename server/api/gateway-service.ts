@@ -27,7 +27,7 @@ const MAXIMUM_TEXT = 256;
 /** What gateways call for their sessions. */
 export function gatewayService({ links, opener, sessions }: GatewayServiceOptions): Service {
   return {
-    connect: (requests, call) => links.serve(idOf(call), requests, call.signal),
+    connect: (requests, call) => links.serve(idOf(call), requests, call),
 
     async openSession(request, call) {
       const gateway = idOf(call);
@@ -41,13 +41,13 @@ export function gatewayService({ links, opener, sessions }: GatewayServiceOption
         throw new Fault('INVALID_ARGUMENT', 'client_chain is longer than any chain of ours');
       }
       boundProof(request.sshProof);
-      return opener.open(gateway, request);
+      return opener.open(gateway, request, call.requestId);
     },
 
     async closeSession(request, call) {
       const gateway = idOf(call);
       requireText('session_id', request.sessionId);
-      await sessions.close(gateway, request);
+      await sessions.close(gateway, request, call.requestId);
       return {};
     },
   };

@@ -56,14 +56,16 @@ function forUpstream({ authorities }: LocalAuthorityServiceOptions) {
   return {
     async taintX509UpstreamAuthority({ subjectKeyId }, { caller }) {
       requireUpstream(authorities);
-      await authorities.taintUpstream(subjectKeyId, actorOf(caller));
-      return { upstreamAuthoritySubjectKeyId: subjectKeyId };
+      const id = subjectKeyId.toLowerCase();
+      await authorities.taintUpstream(id, actorOf(caller));
+      return { upstreamAuthoritySubjectKeyId: id };
     },
 
     async revokeX509UpstreamAuthority({ subjectKeyId }, { caller }) {
       requireUpstream(authorities);
-      await authorities.revokeUpstream(subjectKeyId, actorOf(caller));
-      return { upstreamAuthoritySubjectKeyId: subjectKeyId };
+      const id = subjectKeyId.toLowerCase();
+      await authorities.revokeUpstream(id, actorOf(caller));
+      return { upstreamAuthoritySubjectKeyId: id };
     },
   } satisfies Service;
 }

@@ -10,7 +10,7 @@ export interface Page<T> {
 
 /**
  * One page of a list that is ordered by id, so that each item comes once while others are added.
- * @param asked untrusted; size 0 is everything
+ * @param asked untrusted; a size of 0 or, as in SPIRE, less is everything
  * @param after the wanted items behind an id, in order
  * @throws Fault INVALID_ARGUMENT
  */
@@ -19,7 +19,6 @@ export function pageOf<T extends { readonly id: string }>(
   after: (id: string) => Iterable<T>,
 ): Page<T> {
   const { pageSize, pageToken } = asked;
-  if (pageSize < 0) throw new Fault('INVALID_ARGUMENT', 'page_size is negative');
   const items: T[] = [];
   for (const item of after(idOf(pageToken))) {
     if (pageSize > 0 && items.length === pageSize)
@@ -33,7 +32,12 @@ function tokenOf(id: string): string {
   return Buffer.from(id).toString('base64url');
 }
 
-function idOf(token: string): string {
+/**
+ * The id behind which the page of a token begins.
+ * @param token untrusted
+ * @throws Fault INVALID_ARGUMENT
+ */
+export function idOf(token: string): string {
   const id = Buffer.from(token, 'base64url').toString('utf8');
   if (token.length > MAXIMUM_TOKEN || tokenOf(id) !== token)
     throw new Fault('INVALID_ARGUMENT', 'page_token is not one of this server');

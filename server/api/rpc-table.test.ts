@@ -74,6 +74,8 @@ describe('RPC_TABLE', () => {
   }
 });
 
+const CALL = { requestId: 'r_1', metadata: new Map() };
+
 describe('rpcGuard', () => {
   /** A guard whose store backs every claim, and what it was asked to prove. */
   const guarded = () => {
@@ -89,14 +91,14 @@ describe('rpcGuard', () => {
 
   const admits = async (method: string, kind: CallerKind, open: boolean) => {
     const { guard, proved, told } = guarded();
-    const caller = await guard({ peer: peerOf(kind), method, metadata: new Map() });
+    const caller = await guard({ peer: peerOf(kind), ...CALL, method });
     assert.equal(proved.length, open ? 0 : 1);
     assert.equal(caller.kind, open && kind !== 'local' ? 'anonymous' : kind);
     assert.deepEqual(told, kind === 'local' ? [method] : []);
   };
   const refuses = async (method: string, kind: CallerKind) => {
     const { guard, proved } = guarded();
-    const attempt = { peer: peerOf(kind), method, metadata: new Map() };
+    const attempt = { peer: peerOf(kind), ...CALL, method };
     await assert.rejects(async () => guard(attempt), { code: 'PERMISSION_DENIED' });
     // A workload's SPIFFE ID does not show what else it is.
     const callers = RPC_TABLE.get(method) ?? 'any';
@@ -116,7 +118,7 @@ describe('rpcGuard', () => {
   it('refuses a method that has no row, to everybody', async () => {
     for (const kind of KINDS) {
       const { guard } = guarded();
-      const attempt = { peer: peerOf(kind), method: '/a.B/C', metadata: new Map() };
+      const attempt = { peer: peerOf(kind), ...CALL, method: '/a.B/C' };
       await assert.rejects(async () => guard(attempt), { code: 'PERMISSION_DENIED' });
     }
   });
@@ -127,7 +129,7 @@ describe('rpcGuard', () => {
     };
     const guard = rpcGuard(prove, { admit: () => undefined });
     const method = '/spire.api.server.agent.v1.Agent/RenewAgent';
-    const attempt = { peer: peerOf('agent'), method, metadata: new Map() };
+    const attempt = { peer: peerOf('agent'), ...CALL, method };
     await assert.rejects(async () => guard(attempt), { message: 'agent is banned' });
   });
 
@@ -144,7 +146,7 @@ describe('rpcGuard', () => {
     }, gate);
     for (const [method, callers] of RPC_TABLE) {
       if (callers !== 'any' && !callers.includes('local')) continue;
-      const attempt = { peer: peerOf('local'), method, metadata: new Map() };
+      const attempt = { peer: peerOf('local'), ...CALL, method };
       await assert.rejects(async () => guard(attempt), { message: 'limited' });
     }
     assert.deepEqual(proved, []);

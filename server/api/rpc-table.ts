@@ -202,15 +202,15 @@ export function rpcGuard(
   prove: Prove,
   gate: LocalGate,
 ): (attempt: Attempt<ServerPeer>) => Promise<Caller> {
-  return async ({ peer, method }) => {
+  return async ({ peer, method, requestId }) => {
     const callers = RPC_TABLE.get(method) ?? NOBODY;
     if (peer.kind === 'local' && (callers === ANY || callers.includes('local')))
       gate.admit(peer, method);
-    if (callers === ANY) return unproved(peer);
+    if (callers === ANY) return { ...unproved(peer), requestId };
     if (!mayProve(claimedKind(peer), callers)) throw denied(method);
     const caller = await prove(peer, callers);
     if (!callers.includes(caller.kind)) throw denied(method);
-    return caller;
+    return { ...caller, requestId };
   };
 }
 

@@ -4,7 +4,7 @@ import { Outcome } from '../../proto/gen/writ/audit/v1/audit_pb.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import type { Implementation } from '../../runtime/grpc-server.ts';
 import type { AuditLog } from '../audit/audit-log.ts';
-import { writeBackup } from '../backup/write-backup.ts';
+import { backedUpKeys, writeBackup } from '../backup/write-backup.ts';
 import type { Datastore } from '../plugins/datastore/datastore.ts';
 import { SCHEMA_VERSION } from '../plugins/datastore/migrations.ts';
 import type { KeyManager } from '../plugins/key-manager/key-manager.ts';
@@ -35,8 +35,7 @@ export function serverService(options: ServerServiceOptions) {
         ...{ format: 'writ-server-backup' as const, schema: SCHEMA_VERSION },
         ...{ trust_domain: trustDomain, taken_at: clock.now().toISOString() },
       };
-      const exported = keys.exportKeys?.() ?? noKeys();
-      for await (const chunk of writeBackup(snapshot, head, exported)) yield { chunk };
+      for await (const chunk of writeBackup(snapshot, head, backedUpKeys(keys))) yield { chunk };
     },
 
     async unlock({ reason }, { caller }) {
@@ -44,8 +43,4 @@ export function serverService(options: ServerServiceOptions) {
       return {};
     },
   } satisfies Partial<Implementation<typeof ServerService, Caller>>;
-}
-
-async function* noKeys(): AsyncGenerator<never> {
-  // A KMS keeps them, and a restored server finds them there.
 }

@@ -47,7 +47,6 @@ export function svidService({
     },
 
     async newJWTSVID({ entryId, audience }, { caller }) {
-      if (entryId === '') throw new Fault('INVALID_ARGUMENT', 'missing entry ID');
       const { record } = agentOf(caller);
       const asked = { entryId, audience };
       return { svid: jwtMessage(await issuer.newJwt(record, asked, actorOf(caller))) };

@@ -170,9 +170,13 @@ describe('trustDomainService', () => {
   it('deletes them and keeps their bundles', async () => {
     const trustDomainBundle = bundleMessage(authority.bundle.value);
     await create(relationship(partner, { trustDomainBundle }));
-    const trustDomains = [partner, partner, '', 'A b'];
+    const trustDomains = [`spiffe://${partner}`, partner, '', 'A b'];
     const deleted = await rpc().batchDeleteFederationRelationship({ trustDomains }, CALL);
     assert.deepEqual(codes(deleted), [0, 5, 3, 3]);
+    assert.deepEqual(
+      deleted.results.map(({ trustDomain }) => trustDomain),
+      [partner, partner, '', 'A b'],
+    );
     await assert.rejects(rpc().getFederationRelationship({ trustDomain: partner }, CALL), {
       status: 'NOT_FOUND',
     });

@@ -118,14 +118,23 @@ function writers({ store, relationships }: TrustDomainServiceOptions) {
           async (name): Promise<Deleted> => {
             if (name === '') throw new Fault('INVALID_ARGUMENT', 'missing trust domain');
             await relationships.delete(tx, trustDomainOf(name), actorOf(caller));
-            return { status: ITEM_OK, trustDomain: name };
+            return { status: ITEM_OK, trustDomain: nameOf(name) };
           },
-          (status, name) => ({ status, trustDomain: name }),
+          (status, name) => ({ status, trustDomain: nameOf(name) }),
         ),
       );
       return { results };
     },
   } satisfies Partial<Service>;
+}
+
+/** The name of a trust domain that is given by an ID of it; what is malformed as it is. */
+function nameOf(text: string): string {
+  try {
+    return trustDomainOf(text);
+  } catch {
+    return text;
+  }
 }
 
 /** What the store has, with the fields of the mask in the place of its own. */

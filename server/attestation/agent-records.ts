@@ -35,6 +35,45 @@ export async function listAgents(reader: Reader): Promise<AgentRecord[]> {
   return rows.map(agentFromRow);
 }
 
+/**
+ * Attestors whose evidence counts once because the store says so, whether the agent is there or not. (Of
+ * those that trust the first use, such as a cloud's documents, the agent is all that remembers it.)
+ */
+const ONE_TIME_TYPES = ['join_token', 'oidc'] as const;
+
+/** Which agents count as gone: their SVIDs ended before these instants. */
+export interface GoneBefore {
+  readonly oneTime: Date;
+  /** Undefined: none that can attest again. */
+  readonly reattestable: Date | undefined;
+}
+
+/**
+ * The ids of agents that are gone, and that nothing refers to which still lives; never those that are
+ * banned.
+ */
+export async function listGoneAgents(
+  reader: Reader,
+  { oneTime, reattestable }: GoneBefore,
+  { now, limit }: { readonly now: Date; readonly limit: number },
+): Promise<string[]> {
+  const types = ONE_TIME_TYPES.map(() => '?').join(', ');
+  const rows = await reader.all(
+    `select id from agents a
+     where banned = 0 and not_after_ms <= ? and coalesce(new_not_after_ms, 0) <= ?
+       and (can_reattest = 1 and not_after_ms <= ?
+            or can_reattest = 0 and not_after_ms <= ? and attestation_type in (${types}))
+       and not exists (select 1 from ledger l where l.agent_id = a.id and l.not_after_ms > ?
+                         and l.kind in ('x509', 'agent', 'server'))
+     limit ?`,
+    ...[now.getTime(), now.getTime()],
+    // Before the first instant there is, nothing has ended.
+    reattestable?.getTime() ?? -1,
+    ...[oneTime.getTime(), ...ONE_TIME_TYPES, now.getTime(), limit],
+  );
+  return rows.map((row) => text(row, 'id'));
+}
+
 function agentFromRow(row: Row): AgentRecord {
   return {
     id: text(row, 'id'),

@@ -9,7 +9,7 @@ import { Outcome } from '../../proto/gen/writ/audit/v1/audit_pb.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import { Fault } from '../../runtime/fault.ts';
 import type { Logger } from '../../runtime/log.ts';
-import { type Actor, SERVER_ACTOR } from '../access/actor.ts';
+import { type Actor, type Called, SERVER_ACTOR } from '../access/actor.ts';
 import type { Revocations } from '../access/revocations.ts';
 import type { AuditLog } from '../audit/audit-log.ts';
 import type { RefusalCounter } from '../audit/refusal-counter.ts';
@@ -18,11 +18,11 @@ import type { Entries } from '../registry/entries.ts';
 import { withoutToken } from '../registry/join-token-ids.ts';
 import type { RegistryChanges } from '../registry/registry-changes.ts';
 import { type Selector, selectorsToJson } from '../registry/selectors.ts';
-import { type AgentRecord, findAgent } from './agent-records.ts';
+import { type AgentRecord, findAgent, type GoneBefore, listGoneAgents } from './agent-records.ts';
 import { permissionDenied } from './permission-denied.ts';
 import { isSupersededForLong } from './superseded-svid.ts';
 
-const MAXIMUM_VERSION = 128;
+const MAXIMUM_VERSION = 255;
 
 export interface AgentsOptions {
   readonly store: Datastore;
@@ -47,13 +47,21 @@ export interface AgentProof {
 }
 
 /** What an attestation has proved, and the SVID that was signed for it. */
-export interface Attestation {
+export interface Attestation extends Called {
   readonly id: SpiffeId;
   readonly type: string;
   readonly selectors: readonly Selector[];
   readonly canReattest: boolean;
   readonly serial: string;
   readonly notAfter: Date;
+}
+
+/** How long after the end of its SVID an agent is forgotten. */
+export interface PruningPeriods {
+  /** Of an agent whose evidence counted once, and that so cannot come back. */
+  readonly oneTimeSeconds: number;
+  /** Of an agent that can attest again; undefined: never. */
+  readonly reattestableSeconds: number | undefined;
 }
 
 interface ShutOut {
@@ -131,7 +139,7 @@ export class Agents {
     await audit.append(tx, {
       type: 'agent.attested',
       outcome: Outcome.SUCCESS,
-      actor: { kind: 'agent', spiffeId: id },
+      actor: { kind: 'agent', spiffeId: id, requestId: node.requestId },
       agentId: id,
       svidSerial: node.serial,
       attributes: { node_attestor: node.type },
@@ -149,9 +157,10 @@ export class Agents {
     );
   }
 
-  /** @param version untrusted */
+  /** @param version untrusted; empty it says nothing */
   async setVersion(id: string, version: string): Promise<void> {
     const { store } = this.#options;
+    if (version === '') return;
     if (version.length > MAXIMUM_VERSION)
       throw new Fault('INVALID_ARGUMENT', `agent_version is longer than ${MAXIMUM_VERSION}`);
     const known = await findAgent(store, id);
@@ -182,6 +191,29 @@ export class Agents {
       await tx.run('delete from agents where id = ?', id);
       await entries.deleteOwnAliases(tx, id, { actor });
       await this.#shutOut(tx, id, actor, { act: 'evict', said: 'was evicted' });
+    });
+  }
+
+  /**
+   * Forgets agents that ended that long ago. Nothing that they vouched for still lives, so that no session
+   * ends by it.
+   * @returns how many: as many as `most` if there may be more
+   */
+  prune(periods: PruningPeriods, most: number): Promise<number> {
+    const { store, clock, audit, entries, changes } = this.#options;
+    return store.transaction(async (tx) => {
+      const now = clock.now();
+      const ids = await listGoneAgents(tx, goneBefore(periods, now), { now, limit: most });
+      for (const id of ids) {
+        await tx.run('delete from agents where id = ?', id);
+        await entries.deleteOwnAliases(tx, id, { actor: SERVER_ACTOR });
+        await audit.append(tx, {
+          ...{ type: 'agent.pruned', outcome: Outcome.SUCCESS, actor: SERVER_ACTOR },
+          ...{ agentId: id, reason: 'its SVID ended long ago' },
+        });
+        await changes.record(tx, { kind: 'agent', id });
+      }
+      return ids.length;
     });
   }
 
@@ -249,4 +281,11 @@ export class Agents {
       reason: 'the SVID is not the one on record: its key may have been copied',
     });
   }
+}
+
+function goneBefore(periods: PruningPeriods, now: Date): GoneBefore {
+  const ago = (seconds: number) => new Date(now.getTime() - seconds * 1000);
+  const { oneTimeSeconds, reattestableSeconds } = periods;
+  const reattestable = reattestableSeconds === undefined ? undefined : ago(reattestableSeconds);
+  return { oneTime: ago(oneTimeSeconds), reattestable };
 }

@@ -137,7 +137,7 @@ onEachStore('NodeAttestation', (fresh) => {
     const event = (await world.events()).at(-1);
     assert.deepEqual(
       [event?.type, event?.actor?.address, event?.reason],
-      ['agent.attestation_refused', '127.0.0.1', 'agent is banned'],
+      ['agent.attestation_refused', '127.0.0.1', 'failed to attest: agent is banned'],
     );
   });
 
@@ -148,7 +148,7 @@ onEachStore('NodeAttestation', (fresh) => {
     assert.equal((await world.store.all('select 1 from agents')).length, 0);
   });
 
-  it('refuses a locked node', async () => {
+  const lock = async () => {
     const target = { target: { case: 'agentId' as const, value: ID.toString() } };
     const value = create(LockSchema, { name: 'l', target });
     const body = toBinary(
@@ -158,15 +158,23 @@ onEachStore('NodeAttestation', (fresh) => {
     await world.store.transaction((tx) =>
       tx.run(`insert into resources values ('Lock', 'l', 1, ?, 0)`, body),
     );
-    await assert.rejects(
-      talk(
-        attestationBy(async () => NODE),
-        await hello(),
-      ),
-      {
-        code: 'PERMISSION_DENIED',
-      },
-    );
+  };
+  const locked = { code: 'PERMISSION_DENIED', message: 'this agent is locked' };
+
+  it('refuses a locked node', async () => {
+    await lock();
+    const attestation = attestationBy(async () => NODE);
+    await assert.rejects(talk(attestation, await hello()), locked);
+  });
+
+  it('renews no locked node', async () => {
+    const attestation = attestationBy(async () => ({ ...NODE, canReattest: false }));
+    await talk(attestation, await hello());
+    const record = await findAgent(world.store, ID);
+    assert.ok(record);
+    await attestation.renew(record, await anyCsr(), { id: ID });
+    await lock();
+    await assert.rejects(attestation.renew(record, await anyCsr(), { id: ID }), locked);
   });
 
   it('renews no node that can attest again', async () => {
@@ -174,7 +182,7 @@ onEachStore('NodeAttestation', (fresh) => {
     await talk(attestation, await hello());
     const record = await findAgent(world.store, ID);
     assert.ok(record);
-    await assert.rejects(attestation.renew(record, await anyCsr(), ID), {
+    await assert.rejects(attestation.renew(record, await anyCsr(), { id: ID }), {
       code: 'PERMISSION_DENIED',
       message: 'agent must attest again',
     });

@@ -12,6 +12,7 @@ import { Outcome } from '../../proto/gen/writ/audit/v1/audit_pb.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import { Fault } from '../../runtime/fault.ts';
 import type { Logger } from '../../runtime/log.ts';
+import type { Called } from '../access/actor.ts';
 import { isLocked } from '../access/locks.ts';
 import type { RefusalCounter } from '../audit/refusal-counter.ts';
 import type { Authority, SignedX509 } from '../authority/authority.ts';
@@ -65,7 +66,7 @@ export class NodeAttestation {
    */
   async *attest(
     requests: AsyncIterable<AttestAgentRequest>,
-    { from, signal }: { readonly from: string; readonly signal: AbortSignal },
+    { from, signal, ...call }: Called & { readonly from: string; readonly signal: AbortSignal },
   ): AsyncGenerator<Response> {
     const { attestors } = this.#options;
     const done = new AbortController();
@@ -88,7 +89,7 @@ export class NodeAttestation {
         exchange.answer(challengeResponse(await Promise.race([input.next(), late])));
         step = await Promise.race([exchange.next(), late]);
       }
-      yield await this.#admit(step.node, { type, spki: asked.spki, from });
+      yield await this.#admit(step.node, { type, spki: asked.spki, from, ...call });
     } catch (error) {
       this.#refused(error, type, from);
       throw error;
@@ -106,7 +107,7 @@ export class NodeAttestation {
   async renew(
     agent: AgentRecord,
     csr: Uint8Array,
-    id: AttestedNode['agentId'],
+    { id, ...call }: Called & { readonly id: AttestedNode['agentId'] },
   ): Promise<MessageInitShape<typeof RenewAgentResponseSchema>> {
     const { store, authority, agents } = this.#options;
     if (agent.canReattest)
@@ -120,7 +121,7 @@ export class NodeAttestation {
         spki,
         notAfter: this.#end(),
         agentId: agent.id,
-        actor: { kind: 'agent', spiffeId: agent.id },
+        actor: { kind: 'agent', spiffeId: agent.id, ...call },
       });
       await agents.renew(tx, agent.id, svid.serial, svid.notAfter);
       return svid;
@@ -130,16 +131,17 @@ export class NodeAttestation {
 
   async #admit(
     node: AttestedNode,
-    asked: { readonly type: string; readonly spki: Uint8Array; readonly from: string },
+    asked: Called & { readonly type: string; readonly spki: Uint8Array; readonly from: string },
   ): Promise<Response> {
     const { store, authority, agents, trustDomain } = this.#options;
     const { agentId: id, canReattest } = node;
-    const { type, spki, from } = asked;
+    const { type, spki, from, ...call } = asked;
     if (id.trustDomain !== trustDomain || !id.path.startsWith(`/spire/agent/${type}/`))
       throw new Error(`attestor ${type} named the agent ${id}`);
     const signed = await store.transaction(async (tx) => {
       const known = await findAgent(tx, id);
-      if (known?.isBanned === true) throw permissionDenied('agent is banned', Reason.AGENT_BANNED);
+      if (known?.isBanned === true)
+        throw permissionDenied('failed to attest: agent is banned', Reason.AGENT_BANNED);
       if (known !== undefined && node.firstUseOnly === true)
         throw new Fault('ATTESTATION_DENIED', 'attestation data has already been used', {
           cause: `${id} is attested already; evict it to let it attest anew`,
@@ -151,11 +153,11 @@ export class NodeAttestation {
         spki,
         notAfter: this.#end(),
         agentId: id.toString(),
-        actor: { kind: 'agent', spiffeId: id.toString(), address: from },
+        actor: { kind: 'agent', spiffeId: id.toString(), address: from, ...call },
       });
       const { serial, notAfter } = svid;
       const selectors = node.selectors.map((value) => ({ type, value }));
-      await agents.admit(tx, { id, type, selectors, canReattest, serial, notAfter });
+      await agents.admit(tx, { id, type, selectors, canReattest, serial, notAfter, ...call });
       return svid;
     });
     const result = { svid: svidMessage(id, signed), reattestable: canReattest };

@@ -25,6 +25,7 @@ export interface ImportAgentsOptions {
 
 /** RFC 5280 4.1.2.2: at most 20 octets. */
 const SERIAL = /^[1-9][0-9]{0,48}$/;
+const LAST_SECOND = 253_402_300_799n;
 const MAXIMUM_AGENTS = 1000;
 const MAXIMUM_SELECTORS = 256;
 const MAXIMUM_SELECTOR = 2048;
@@ -79,13 +80,16 @@ function checkAgent(agent: Agent, at: string, trustDomain: TrustDomain): Checked
     throw invalid(`${at}.attestation_type`, 'not the name of an attestor');
   if (!agent.banned && !SERIAL.test(agent.x509svidSerialNumber))
     throw invalid(`${at}.x509svid_serial_number`, 'not a decimal serial number');
+  const ends = agent.x509svidExpiresAt;
+  if (ends < 0n || ends > LAST_SECOND)
+    throw invalid(`${at}.x509svid_expires_at`, 'no Unix second up to year 9999');
   if (agent.selectors.length > MAXIMUM_SELECTORS || !agent.selectors.every(isSelector))
     throw invalid(`${at}.selectors`, 'too many, or one without type or value');
   return {
     id: id.toString(),
     type,
     serial: agent.banned ? '' : hexSerial(agent.x509svidSerialNumber),
-    notAfter: new Date(Number(agent.x509svidExpiresAt) * 1000),
+    notAfter: new Date(Number(ends) * 1000),
     isBanned: agent.banned,
     canReattest: agent.canReattest,
     selectors: agent.selectors.map(({ type, value }) => ({ type, value })),

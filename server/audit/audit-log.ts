@@ -1,10 +1,8 @@
 import { hash as digestOf } from 'node:crypto';
 import { setImmediate as breathe } from 'node:timers/promises';
 import { create, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
-import { timestampDate, timestampFromDate, timestampMs } from '@bufbuild/protobuf/wkt';
+import { timestampDate, timestampFromDate } from '@bufbuild/protobuf/wkt';
 import {
-  type Actor,
-  ActorSchema,
   type Event,
   EventSchema,
   Outcome,
@@ -13,13 +11,14 @@ import {
 } from '../../proto/gen/writ/audit/v1/audit_pb.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import { Fault } from '../../runtime/fault.ts';
-import { requestId } from '../../runtime/request-id.ts';
 import { Watched, type WatchedSource } from '../../runtime/watched.ts';
-import type { Datastore, Reader, SqlValue, Transaction } from '../plugins/datastore/datastore.ts';
+import type { Reader, SqlValue, Transaction } from '../plugins/datastore/datastore.ts';
 import { blob, integer } from '../plugins/datastore/row.ts';
+import { type EventInit, OwnEvents, type Position } from './own-events.ts';
 
-/** An event as its author gives it: position, time and writer are the log's to set. */
-export type EventInit = MessageInitShape<typeof EventSchema>;
+export type { EventInit } from './own-events.ts';
+
+type EventMessageInit = MessageInitShape<typeof EventSchema>;
 
 /** Which part of the log to read. */
 export interface EventRange {
@@ -35,6 +34,16 @@ const BEFORE_THE_FIRST = new Uint8Array(32);
 const EVENTS_AT_ONCE = 100;
 const COLUMNS = [...['seq', 'at_ms', 'writer', 'writer_seq', 'type', 'body', 'leaf_hash', 'hash']];
 
+/** Who writes events, and how. */
+interface Writing {
+  readonly writer: string;
+  /** Of the writer's last event so far. */
+  readonly writerSeq: bigint;
+  readonly atMs: number;
+  /** The bytes of which the leaf is the hash: LEAF, then the event. */
+  leaf(event: EventInit, position: Position): Uint8Array;
+}
+
 /** Where the log ends. */
 interface Tip {
   readonly seq: bigint;
@@ -46,14 +55,14 @@ interface Tip {
  * act it tells, so an act whose event cannot be written does not happen.
  */
 export class AuditLog {
-  readonly #store: Datastore;
+  readonly #store: Reader;
   readonly #clock: Clock;
   readonly #head = new Watched(0n);
   /** What a transaction has appended itself; nobody else appends meanwhile. */
   readonly #tips = new WeakMap<Transaction, Tip>();
   readonly #ownSeqs = new WeakMap<Transaction, bigint>();
 
-  constructor(store: Datastore, clock: Clock) {
+  constructor(store: Reader, clock: Clock) {
     this.#store = store;
     this.#clock = clock;
   }
@@ -71,21 +80,13 @@ export class AuditLog {
   /** Writes the server's own events. */
   async append(tx: Transaction, ...events: readonly EventInit[]): Promise<void> {
     const at = this.#clock.now();
-    let writerSeq = this.#ownSeqs.get(tx) ?? (await lastWriterSeq(tx, SERVER));
-    const request = requestId();
-    const stamp = { at: timestampFromDate(at), writer: SERVER };
-    const actorOf = actorMessages();
-    const stamped = events.map((event) => ({
-      ...event,
-      ...(request !== undefined && {
-        attributes: { ...event.attributes, request_id: request },
-      }),
-      ...stamp,
-      actor: actorOf(event.actor),
-      writerSeq: ++writerSeq,
-    }));
-    await this.#chain(tx, stamped);
-    this.#ownSeqs.set(tx, writerSeq);
+    const writerSeq = this.#ownSeqs.get(tx) ?? (await lastWriterSeq(tx, SERVER));
+    const own = new OwnEvents({ writer: SERVER, at });
+    await this.#chain(tx, events, {
+      ...{ writer: SERVER, writerSeq, atMs: at.getTime() },
+      leaf: (event, position) => own.encode(LEAF, event, position),
+    });
+    this.#ownSeqs.set(tx, writerSeq + BigInt(events.length));
   }
 
   /**
@@ -102,7 +103,10 @@ export class AuditLog {
     for (const event of events) {
       if (event.writerSeq <= last) continue;
       if (event.writerSeq > last + 1n) await this.append(tx, gap(writer, last, event.writerSeq));
-      await this.#chain(tx, [stampForeign(event, writer, received)]);
+      await this.#chain(tx, [event], {
+        ...{ writer, writerSeq: event.writerSeq - 1n, atMs: received.getTime() },
+        leaf: (_, { seq }) => foreignLeaf({ ...stampForeign(event, writer, received), seq }),
+      });
       last = event.writerSeq;
     }
     return last;
@@ -126,18 +130,21 @@ export class AuditLog {
     });
   }
 
-  async #chain(tx: Transaction, events: readonly EventInit[]): Promise<void> {
+  async #chain(tx: Transaction, events: readonly EventInit[], of: Writing): Promise<void> {
     let { seq, hash } = this.#tips.get(tx) ?? (await tip(tx));
+    let { writerSeq } = of;
     const rows: SqlValue[][] = [];
-    for (const init of events) {
+    for (const event of events) {
       if (rows.length % EVENTS_AT_ONCE === EVENTS_AT_ONCE - 1) await breathe();
       seq += 1n;
-      const event = create(EventSchema, { ...init, seq });
-      const body = encode(event);
-      const leaf = sha256(0, body);
-      hash = sha256(1, hash, leaf);
-      const atMs = event.at === undefined ? 0 : timestampMs(event.at);
-      rows.push([seq, atMs, event.writer, event.writerSeq, event.type, body, leaf, hash]);
+      writerSeq += 1n;
+      const type = checkedType(event.type);
+      const leaf = of.leaf(event, { seq, writerSeq });
+      if (leaf.length > MAXIMUM_BODY_BYTES + 1)
+        throw new Fault('INVALID_ARGUMENT', `audit event of more than ${MAXIMUM_BODY_BYTES} bytes`);
+      const leafHash = digestOf('sha256', leaf, 'buffer');
+      hash = linked(hash, leafHash);
+      rows.push([seq, of.atMs, of.writer, writerSeq, type, leaf.subarray(1), leafHash, hash]);
     }
     this.#tips.set(tx, { seq, hash });
     await tx.insertMany({ table: 'audit_events', columns: COLUMNS, rows });
@@ -149,17 +156,13 @@ export class AuditLog {
   }
 }
 
-function encode(event: Event): Uint8Array {
-  if (!TYPE.test(event.type)) {
-    throw new Fault(
-      'INVALID_ARGUMENT',
-      `audit event type ${JSON.stringify(event.type.slice(0, 80))}`,
-    );
-  }
-  const body = toBinary(EventSchema, event);
-  if (body.length > MAXIMUM_BODY_BYTES)
-    throw new Fault('INVALID_ARGUMENT', `audit event of more than ${MAXIMUM_BODY_BYTES} bytes`);
-  return body;
+function checkedType(type = ''): string {
+  if (TYPE.test(type)) return type;
+  throw new Fault('INVALID_ARGUMENT', `audit event type ${JSON.stringify(type.slice(0, 80))}`);
+}
+
+function foreignLeaf(event: EventMessageInit): Uint8Array {
+  return Buffer.concat([Uint8Array.of(LEAF), toBinary(EventSchema, create(EventSchema, event))]);
 }
 
 /** The server's clock tells the order of events (threats S1); the writer's own time stays readable. */
@@ -193,20 +196,14 @@ async function lastWriterSeq(reader: Reader, writer: string): Promise<bigint> {
   return row === undefined ? 0n : BigInt(integer(row, 'n'));
 }
 
-const PREFIXES = [Uint8Array.of(0), Uint8Array.of(1)] as const;
+/** What is hashed for a leaf begins with the first, for a link of the chain with the second. */
+const LEAF = 0;
+const LINK = 1;
 
-function sha256(prefix: 0 | 1, ...parts: readonly Uint8Array[]): Uint8Array {
-  return digestOf('sha256', Buffer.concat([PREFIXES[prefix], ...parts]), 'buffer');
-}
-
-/** Most events of a transaction are one actor's, whose message is then made once. */
-function actorMessages(): (init: EventInit['actor']) => Actor | undefined {
-  let last: EventInit['actor'];
-  let message: Actor | undefined;
-  return (init) => {
-    if (init === undefined) return undefined;
-    if (init !== last) message = create(ActorSchema, init);
-    last = init;
-    return message;
-  };
+function linked(before: Uint8Array, leafHash: Uint8Array): Uint8Array {
+  const bytes = Buffer.allocUnsafe(1 + before.length + leafHash.length);
+  bytes[0] = LINK;
+  bytes.set(before, 1);
+  bytes.set(leafHash, 1 + before.length);
+  return digestOf('sha256', bytes, 'buffer');
 }

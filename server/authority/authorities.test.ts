@@ -211,6 +211,25 @@ describe('Authorities', () => {
       await revoke();
     });
 
+    it('waits for an agent that can attest again only until it has heard of the taint', async () => {
+      const workloadRenewed = async () => {
+        world.clock.advance(1);
+        const { serial } = await world.sign(world.signing(authorities), 3600);
+        await world.store.transaction((tx) =>
+          tx.run('update ledger set agent_id = (select id from agents) where serial = ?', serial),
+        );
+      };
+      await workloadRenewed();
+      await assert.rejects(revoke(), refused);
+      await world.store.transaction((tx) => tx.run('update agents set can_reattest = 1'));
+      await revoke();
+    });
+
+    it('waits for an agent that can attest again and has not heard of the taint', async () => {
+      await world.store.transaction((tx) => tx.run('update agents set can_reattest = 1'));
+      await assert.rejects(revoke(), refused);
+    });
+
     it('passes when what the agent holds has ended', async () => {
       await world.store.transaction((tx) =>
         tx.run('update agents set not_after_ms = ?', world.clock.now().getTime()),

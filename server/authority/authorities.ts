@@ -189,7 +189,7 @@ export class Authorities {
   }
 
   /**
-   * Puts what the upstream authority trusts into the bundle; what it trusts no more stays to its own end.
+   * Puts what the upstream authority trusts into the bundle; what it trusts no more is UpstreamWithdrawal's.
    * @throws Fault INVALID_ARGUMENT
    */
   addUpstream({ x509, jwt }: AddedAuthorities): Promise<void> {

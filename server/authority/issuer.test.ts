@@ -261,6 +261,21 @@ onEachStore('Issuer', (fresh) => {
       assert.equal(await askAs(agent), 'issued');
     });
 
+    it('gives a place free when the identity was suspended meanwhile', async () => {
+      await identityOf({ maxAgents: 1 });
+      assert.equal(await askAs(agent), 'issued');
+      const id = SpiffeId.parse(`spiffe://${TD}/web`);
+      for (const status of ['suspended', 'active'] as const)
+        await world.identities.setStatus(id, { status, reason: '' }, OPERATOR);
+      assert.equal(await askAs(other), 'issued');
+    });
+
+    it('goes to one of two agents that ask at the same time', async () => {
+      await identityOf({ maxAgents: 1 });
+      const outcomes = await Promise.all([askAs(agent), askAs(other)]);
+      assert.deepEqual(outcomes.sort(), ['PERMISSION_DENIED', 'issued']);
+    });
+
     it('counts what an entry gave until the entry is deleted', async () => {
       const second = entryInit({ parent: ALIAS, selectors: ['unix:uid:2'] });
       const secondId = (await world.createEntry(second)).id;

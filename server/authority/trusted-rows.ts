@@ -57,6 +57,14 @@ export async function taintTrusted(tx: Transaction, subjectKeyId: string, at: Da
   );
 }
 
+export async function taintTrustedJwt(tx: Transaction, id: string, at: Date): Promise<void> {
+  await tx.run(
+    `update trusted_authorities set tainted_at_ms = ? where kind = 'jwt' and id = ?`,
+    at.getTime(),
+    id,
+  );
+}
+
 export async function deleteTrusted(
   tx: Transaction,
   { kind, id }: Pick<TrustedRow, 'kind' | 'id'>,

@@ -10,6 +10,7 @@ import {
   insertTrusted,
   type TrustedRow,
   taintTrusted,
+  taintTrustedJwt,
   trustedJwt,
 } from './trusted-rows.ts';
 
@@ -35,11 +36,16 @@ export async function addTrusted(
       `the bundle would have more than ${MOST_TRUSTED} authorities that are not ours`,
     );
   for (const row of added) {
-    if (row.notAfter !== undefined && row.notAfter <= step.now) continue;
+    if (row.source !== 'appended' && hasEnded(row, step.now)) continue;
     if (isThere(step, row)) continue;
     if (!(await insertTrusted(step.tx, row))) continue;
     await tell(step, 'trusted', row);
   }
+}
+
+/** One that was appended by hand is shown once, as SPIRE does, and goes with the next pruning. */
+function hasEnded({ notAfter }: TrustedRow, now: Date): boolean {
+  return notAfter !== undefined && notAfter <= now;
 }
 
 /** @throws Fault INVALID_ARGUMENT */
@@ -80,6 +86,25 @@ export async function revokeUpstreamRoot(
     await mayRevoke(row, below);
     await deleteTrusted(step.tx, row);
     await tell(step, 'revoked', row);
+  }
+}
+
+/** Taints the upstream's JWT key of this id, or drops it with all that it signed, as the upstream has. */
+export async function withdrawJwt(
+  step: TrustedContext,
+  id: string,
+  standing: 'tainted' | 'gone',
+): Promise<void> {
+  const row = step.trusted.find(
+    (one) => one.kind === 'jwt' && one.source === 'upstream' && one.id === id,
+  );
+  if (row === undefined) return;
+  if (standing === 'gone') {
+    await deleteTrusted(step.tx, row);
+    await tell(step, 'revoked', row);
+  } else if (row.taintedAt === undefined) {
+    await taintTrustedJwt(step.tx, id, step.now);
+    await tell(step, 'tainted', row);
   }
 }
 

@@ -2,10 +2,14 @@
 import { Backoff } from '../../runtime/backoff.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import type { Logger } from '../../runtime/log.ts';
-import type { UpstreamAuthority } from '../plugins/upstream-authority/upstream-authority.ts';
+import type {
+  UpstreamAuthority,
+  UpstreamBundle,
+} from '../plugins/upstream-authority/upstream-authority.ts';
 import type { Authorities } from './authorities.ts';
 import type { AuthoritiesState } from './authority-state.ts';
 import type { JwtKey } from './trusted-steps.ts';
+import { UpstreamWithdrawal } from './upstream-withdrawal.ts';
 
 const RETRY = { firstMs: 1000, maximumMs: 60_000 };
 
@@ -17,7 +21,7 @@ export interface UpstreamLinkOptions {
 }
 
 /**
- * Takes over what the upstream trusts as that changes, and has it publish the keys that JWT-SVIDs are signed with
+ * Takes over what the upstream trusts and what it withdraws, and has it publish the keys that JWT-SVIDs are signed with
  * here and below, until it is disposed.
  */
 export class UpstreamLink implements AsyncDisposable {
@@ -26,9 +30,13 @@ export class UpstreamLink implements AsyncDisposable {
   readonly #running: Promise<unknown>;
   /** Ids of the keys that the upstream has. */
   readonly #published = new Set<string>();
+  readonly #withdrawal: UpstreamWithdrawal;
+  /** What its bundle held when it was last asked: hex of roots, and key ids. */
+  #told: ReadonlySet<string> = new Set();
 
   constructor(options: UpstreamLinkOptions) {
     this.#options = options;
+    this.#withdrawal = new UpstreamWithdrawal(options);
     const { signal } = this.#stop;
     this.#running = Promise.all([
       this.#persist('the bundle of the upstream authority cannot be followed', () =>
@@ -62,8 +70,28 @@ export class UpstreamLink implements AsyncDisposable {
 
   async #followBundle(signal: AbortSignal): Promise<void> {
     const { upstream, authorities } = this.#options;
-    for await (const bundle of upstream.watchBundle?.(signal) ?? [])
-      await authorities.addUpstream(bundle);
+    const bundles = upstream.watchBundle?.(signal)[Symbol.asyncIterator]();
+    if (bundles === undefined) return;
+    try {
+      for (;;) {
+        const before = authorities.state.value;
+        const { value: bundle, done } = await bundles.next();
+        if (done === true) return;
+        await this.#add(bundle);
+        await this.#withdrawal.follow(bundle, before, signal);
+      }
+    } finally {
+      await bundles.return?.();
+    }
+  }
+
+  /** Takes over what the upstream has come to trust: an operator may have revoked here what it had before. */
+  async #add({ x509, jwt }: UpstreamBundle): Promise<void> {
+    const roots = x509.filter(({ der }) => !this.#told.has(hex(der)));
+    const keys = jwt.filter(({ keyId }) => !this.#told.has(keyId));
+    if (roots.length + keys.length > 0)
+      await this.#options.authorities.addUpstream({ x509: roots.map(({ der }) => der), jwt: keys });
+    this.#told = new Set([...x509.map(({ der }) => hex(der)), ...jwt.map(({ keyId }) => keyId)]);
   }
 
   async #publish(signal: AbortSignal): Promise<void> {
@@ -78,6 +106,10 @@ export class UpstreamLink implements AsyncDisposable {
       }
     }
   }
+}
+
+function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString('hex');
 }
 
 /** JWT keys of this server and of those below, that sign or will. */

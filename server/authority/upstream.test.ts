@@ -1,58 +1,17 @@
 import assert from 'node:assert/strict';
-import type { JwtAuthority } from '../../identity/bundle.ts';
 import { localSigner } from '../../identity/signer.ts';
 import { verifySvid } from '../../identity/verify.ts';
-import { type CaIssuer, createCaCsr, selfSignedCa, subordinateCa } from '../../identity/x509/ca.ts';
-import { parseCsr } from '../../identity/x509/csr.ts';
+import { createCaCsr } from '../../identity/x509/ca.ts';
 import { generateKey } from '../../identity/x509/key.ts';
 import { Fault } from '../../runtime/fault.ts';
-import { Watched } from '../../runtime/watched.ts';
 import { AuthorityWorld, idOf, statesOf } from '../../test/fixtures/authority-world.ts';
+import { MemoryUpstream } from '../../test/fixtures/memory-upstream.ts';
 import { OPERATOR, START, TD } from '../../test/fixtures/registry-world.ts';
-import type { UpstreamAuthority } from '../plugins/upstream-authority/upstream-authority.ts';
 import { UpstreamLink } from './upstream-link.ts';
 
 const DAY_MS = 24 * 3_600_000;
 const INVALID = { code: 'INVALID_ARGUMENT' };
 const PRECONDITION = { code: 'FAILED_PRECONDITION' };
-
-/** An upstream in memory, whose root can be another from one moment to the next. */
-class MemoryUpstream implements UpstreamAuthority {
-  readonly type = 'memory';
-  readonly roots = new Watched<readonly Uint8Array[]>([]);
-  readonly jwt: JwtAuthority[] = [];
-  failure: Fault | undefined;
-  #issuer: CaIssuer | undefined;
-
-  async newRoot(lifeMs = 10 * DAY_MS): Promise<string> {
-    const signer = localSigner(await generateKey('ec-p384'));
-    const notAfter = new Date(START.getTime() + lifeMs);
-    const root = await selfSignedCa({ trustDomain: TD, now: START, notAfter }, signer);
-    this.#issuer = { certificate: root.certificate, signer };
-    this.roots.set([root.certificate]);
-    return root.subjectKeyId;
-  }
-
-  async mint(csr: Uint8Array, ttlSeconds: number) {
-    if (this.failure !== undefined) throw this.failure;
-    const { spki, uriSans } = parseCsr(csr);
-    assert.deepEqual(uriSans, [`spiffe://${TD}`]);
-    assert.ok(this.#issuer !== undefined);
-    const notAfter = new Date(START.getTime() + ttlSeconds * 1000);
-    const init = { trustDomain: TD, now: START, notAfter, unit: 'TEST' };
-    const { certificate } = await subordinateCa(init, spki, this.#issuer);
-    return { chain: [certificate], roots: this.roots.value };
-  }
-
-  async *watchBundle(signal: AbortSignal) {
-    for await (const x509 of this.roots.values(signal)) yield { x509, jwt: [] };
-  }
-
-  async publishJwtKey(key: JwtAuthority) {
-    this.jwt.push(key);
-    return this.jwt;
-  }
-}
 
 describe('Authorities under an upstream', () => {
   let upstream: MemoryUpstream;
@@ -69,7 +28,7 @@ describe('Authorities under an upstream', () => {
     const authorities = await world.open();
     const { bundle } = authorities.state.value;
     assert.deepEqual(bundle.x509Authorities.map(({ der }) => der).map(Buffer.from), [
-      Buffer.from(upstream.roots.value[0] ?? []),
+      Buffer.from(upstream.roots[0] ?? []),
     ]);
     const { chain, notAfter } = await world.sign(world.signing(authorities), 7 * 24 * 3600);
     assert.equal(chain.length, 2);
@@ -97,7 +56,7 @@ describe('Authorities under an upstream', () => {
     for (const { chain } of [before, after]) verifySvid(chain, () => bundle, world.clock.now());
     assert.deepEqual(
       Buffer.from(bundle.x509Authorities[0]?.der ?? []),
-      Buffer.from(upstream.roots.value[0] ?? []),
+      Buffer.from(upstream.roots[0] ?? []),
     );
   });
 
@@ -159,5 +118,34 @@ describe('UpstreamLink', () => {
       if (bundle.x509Authorities.length === 2 && upstream.jwt.length === 2) break;
     const ids = ['active', 'prepared'].map((state) => idOf(authorities, 'jwt', state));
     assert.deepEqual(upstream.jwt.map(({ keyId }) => keyId).sort(), ids.sort());
+  });
+
+  it('does not bring back what an operator has revoked here and the upstream still has', async () => {
+    const upstream = new MemoryUpstream();
+    const first = await upstream.newRoot();
+    await using world = await AuthorityWorld.create({ upstream });
+    const authorities = await world.open();
+    const { clock, log } = world;
+    const signal = AbortSignal.timeout(20_000);
+    await using _ = new UpstreamLink({ authorities, upstream, clock, log });
+    const bundled = async (count: number) => {
+      for await (const { bundle } of authorities.state.values(signal))
+        if (bundle.x509Authorities.length === count) return;
+    };
+    const [old = Buffer.of()] = upstream.roots;
+    await upstream.newRoot();
+    const all = [old, ...upstream.roots].map((der) => ({ der, tainted: false }));
+    upstream.tell({ x509: all });
+    await bundled(2);
+    const { id } = await world.prepare(authorities, 'x509');
+    await authorities.activate({ kind: 'x509', id }, OPERATOR);
+    await authorities.taintUpstream(first, OPERATOR);
+    await authorities.revokeUpstream(first, OPERATOR);
+    await bundled(1);
+    await upstream.newRoot();
+    upstream.tell({ x509: [...all, ...upstream.roots.map((der) => ({ der, tainted: false }))] });
+    await bundled(2);
+    const ders = authorities.state.value.bundle.x509Authorities.map(({ der }) => Buffer.from(der));
+    assert.ok(!ders.some((der) => der.equals(old)));
   });
 });

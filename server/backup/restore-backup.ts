@@ -10,11 +10,16 @@ import type { KeyManager } from '../plugins/key-manager/key-manager.ts';
 import { RESTORED_AT } from '../restored-lock.ts';
 import { type BackupHead, type BackupLine, damaged, sqlValueOf } from './backup-format.ts';
 import { readBackup } from './read-backup.ts';
-import { BACKED_UP_TABLES, type BackedUpTable } from './tables.ts';
+import { type Replayed, replayAuditExport as replay } from './replay-audit-export.ts';
+import { type BackedUpTable, tablesOf } from './tables.ts';
 
 const ROWS_AT_ONCE = 500;
 /** Counts in `meta` that others have seen higher values of than the backup has. */
-const COUNTERS: ReadonlySet<string> = new Set(['bundle_sequence', 'crl_number']);
+const COUNTERS: ReadonlySet<string> = new Set([
+  'bundle_sequence',
+  'crl_number',
+  'resource_revision',
+]);
 /** More than a server counts between a backup and its end. */
 const RAISED_BY = 1_000_000_000;
 
@@ -22,8 +27,17 @@ export interface RestoreOptions {
   readonly trustDomain: TrustDomain;
   readonly clock: Clock;
   readonly keys: KeyManager;
+  /** The audit log from before the backup's end on: what was revoked by it is revoked again. Untrusted. */
+  readonly auditExport?: AsyncIterable<Uint8Array>;
   /** Opens the store, which has to be empty, with the schema of that version. */
   openStore(version: number): Promise<Datastore>;
+}
+
+export interface Restored {
+  /** When the backup was taken. */
+  readonly takenAt: string;
+  /** What was done with an audit export. */
+  readonly replayed: Replayed | undefined;
 }
 
 /**
@@ -36,8 +50,8 @@ export interface RestoreOptions {
 export async function restoreBackup(
   chunks: AsyncIterable<Uint8Array>,
   options: RestoreOptions,
-): Promise<BackupHead> {
-  const { trustDomain, keys } = options;
+): Promise<Restored> {
+  const { trustDomain, keys, auditExport } = options;
   const { head, content } = await readBackup(chunks);
   if (head.trust_domain !== trustDomain)
     throw unusable(`the backup is of trust domain ${head.trust_domain}, not ${trustDomain}`);
@@ -45,25 +59,33 @@ export async function restoreBackup(
     throw unusable(
       `the backup has schema version ${head.schema}, this program knows ${SCHEMA_VERSION}: run the newer program`,
     );
+  if (auditExport !== undefined && head.schema !== SCHEMA_VERSION)
+    throw unusable(
+      `the backup has schema version ${head.schema}, and an audit export is replayed into version ${SCHEMA_VERSION} alone`,
+    );
   const imported: string[] = [];
+  let replayed: Replayed | undefined;
   await using store = await options.openStore(head.schema);
   try {
     await store.transaction(async (tx) => {
       if ((await tx.get('select 1 as found from meta limit 1')) !== undefined)
         throw new Fault('FAILED_PRECONDITION', 'the store is not empty: restore into a new one');
-      for await (const { key: id, pem } of fill(tx, content)) {
+      for await (const { key: id, pem } of fill(tx, tablesOf(head.schema), content)) {
         if (keys.importKey === undefined)
           throw new Fault('FAILED_PRECONDITION', `key manager ${keys.type} takes no keys over`);
         await keys.importKey(id, pem);
         imported.push(id);
       }
-      await lock(tx, store, head, options.clock);
+      await raiseEmpty(tx, options.clock);
+      if (auditExport !== undefined)
+        replayed = await replay({ ...options, store, tx }, auditExport);
+      await lock(tx, store, head, { clock: options.clock, replayed });
     });
   } catch (error) {
     for (const id of imported) await keys.remove(id);
     throw error;
   }
-  return head;
+  return { takenAt: head.taken_at, replayed };
 }
 
 type Key = Extract<BackupLine, { key: string }>;
@@ -71,6 +93,7 @@ type Key = Extract<BackupLine, { key: string }>;
 /** Writes the rows, and yields the keys that come after them. */
 async function* fill(
   tx: Transaction,
+  tables: readonly BackedUpTable[],
   content: AsyncIterable<Exclude<BackupLine, { format: string } | { lines: number }>>,
 ): AsyncGenerator<Key> {
   let table: { readonly of: BackedUpTable; readonly columns: readonly string[] } | undefined;
@@ -94,7 +117,7 @@ async function* fill(
       yield line;
       continue;
     }
-    const known = BACKED_UP_TABLES.find(({ name }) => name === line.table);
+    const known = tables.find(({ name }) => name === line.table);
     if (known === undefined) throw damaged(number);
     table = { of: known, columns: line.columns };
   }
@@ -117,11 +140,27 @@ function raised(
   return row;
 }
 
+/** Where the backup has no row to raise, others may have seen rows that came after it. */
+async function raiseEmpty(tx: Transaction, clock: Clock): Promise<void> {
+  const at = clock.now().getTime();
+  await tx.run(
+    `insert into revocations (seq, at_ms, subject_kind, subject, cause, reason)
+     select ?, ?, 'session_id', '', 'server.restore', 'the server was restored'
+     where not exists (select 1 from revocations)`,
+    ...[RAISED_BY, at],
+  );
+  await tx.run(
+    `insert into entry_events (seq, at_ms, entry_id)
+     select ?, ?, '' where not exists (select 1 from entry_events)`,
+    ...[RAISED_BY, at],
+  );
+}
+
 async function lock(
   tx: Transaction,
   store: Datastore,
   head: BackupHead,
-  clock: Clock,
+  { clock, replayed }: { readonly clock: Clock; readonly replayed: Replayed | undefined },
 ): Promise<void> {
   await tx.run(
     `insert into meta (key, value) values (?, ?)
@@ -131,7 +170,10 @@ async function lock(
   );
   await new AuditLog(store, clock).append(tx, {
     ...{ type: 'server.restored', outcome: Outcome.SUCCESS, actor: SERVER_ACTOR },
-    attributes: { taken_at: head.taken_at, schema: String(head.schema) },
+    attributes: {
+      ...{ taken_at: head.taken_at, schema: String(head.schema) },
+      ...(replayed && { replayed_events: String(replayed.events) }),
+    },
   });
 }
 

@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
 import type { Reader, Row, SqlValue } from '../plugins/datastore/datastore.ts';
+import type { KeyManager } from '../plugins/key-manager/key-manager.ts';
 import { type BackupHead, type BackupLine, cellOf } from './backup-format.ts';
-import { BACKED_UP_TABLES, type BackedUpTable } from './tables.ts';
+import { type BackedUpTable, tablesOf } from './tables.ts';
 
 const PAGE = 500;
 const CHUNK_BYTES = 256 * 1024;
@@ -41,7 +42,7 @@ export async function* writeBackup(
   };
 
   put(head);
-  for (const table of BACKED_UP_TABLES) {
+  for (const table of tablesOf(head.schema)) {
     let isFirst = true;
     for await (const row of rowsOf(reader, table)) {
       if (isFirst) put({ table: table.name, columns: Object.keys(row) });
@@ -53,6 +54,11 @@ export async function* writeBackup(
   for await (const { id, pem } of keys) put({ key: id, pem });
   pending.push(Buffer.from(`${JSON.stringify({ lines, sha256: hash.digest('hex') })}\n`));
   yield flushed();
+}
+
+/** The keys that a key manager gives out: none where a KMS keeps them, and a restored server finds them. */
+export async function* backedUpKeys({ exportKeys }: KeyManager): AsyncGenerator<BackedUpKey> {
+  if (exportKeys !== undefined) yield* exportKeys();
 }
 
 /** By pages along the key, so that no table has to fit into memory. */

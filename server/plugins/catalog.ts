@@ -10,10 +10,13 @@ import type { ServerConfig } from '../config.ts';
 import type { BackendSetup } from './backend-setup/backend-setup.ts';
 import { postgresBackendSetup } from './backend-setup/postgres.ts';
 import type { Datastore } from './datastore/datastore.ts';
-import { MIGRATIONS, SCHEMA_VERSION } from './datastore/migrations.ts';
+import { MIGRATIONS, type Migration } from './datastore/migrations.ts';
 import { openPostgres } from './datastore/postgres.ts';
+import { holdPostgresAlone, postgresSchemaVersion } from './datastore/postgres-schema.ts';
 import { readPostgresUrl } from './datastore/postgres-url.ts';
+import type { Upgrade } from './datastore/schema-upgrade.ts';
 import { openSqlite } from './datastore/sqlite.ts';
+import { sqliteSchemaVersion } from './datastore/sqlite-schema.ts';
 import { diskKeyManager } from './key-manager/disk.ts';
 import type { KeyManager } from './key-manager/key-manager.ts';
 import { memoryKeyManager } from './key-manager/memory.ts';
@@ -112,19 +115,56 @@ function x509Pop(
   });
 }
 
+type StorePlace = Pick<ServerConfig, 'datastore' | 'state_dir'>;
+
+export interface OpenStoreOptions {
+  /** Up to the version that the schema is to have; this program's unless told. */
+  readonly migrations?: readonly Migration[];
+  /** Without it a store of an older schema is refused. */
+  readonly upgrade?: Upgrade;
+}
+
 /**
- * The store that the configuration names, with its schema brought up to date.
- * @param version of the schema; this program's unless told
+ * The store that the configuration names; an empty one gets its schema.
  * @throws Fault STATE_UNUSABLE, CONFIG_INVALID
  */
 export function openDatastore(
-  { datastore: configured, state_dir: stateDir }: Pick<ServerConfig, 'datastore' | 'state_dir'>,
-  version = SCHEMA_VERSION,
+  { datastore: configured, state_dir: stateDir }: StorePlace,
+  { migrations = MIGRATIONS, upgrade }: OpenStoreOptions = {},
 ): Promise<Datastore> {
-  const migrations = MIGRATIONS.slice(0, version);
   return 'postgres' in configured
-    ? openPostgres(readPostgresUrl(configured.postgres.url_file), migrations)
-    : openSqlite(join(stateDir, 'server.db'), migrations);
+    ? openPostgres(readPostgresUrl(configured.postgres.url_file), migrations, upgrade)
+    : openSqlite(sqliteFile(stateDir), migrations, upgrade);
+}
+
+/**
+ * The version of the schema of the store that the configuration names, 0 if it is empty.
+ * @throws Fault STATE_UNUSABLE, CONFIG_INVALID
+ */
+export async function storedSchema({
+  datastore: configured,
+  state_dir: stateDir,
+}: StorePlace): Promise<number> {
+  return 'postgres' in configured
+    ? await postgresSchemaVersion(readPostgresUrl(configured.postgres.url_file))
+    : sqliteSchemaVersion(sqliteFile(stateDir));
+}
+
+/**
+ * Keeps the servers of other state directories from the store until it is disposed.
+ * @throws Fault FAILED_PRECONDITION if one has it open
+ */
+export async function holdStoreAlone({
+  datastore: configured,
+}: StorePlace): Promise<AsyncDisposable> {
+  if ('postgres' in configured)
+    return await holdPostgresAlone(readPostgresUrl(configured.postgres.url_file));
+  // Who holds the state directory holds the file in it.
+  return { [Symbol.asyncDispose]: async () => undefined };
+}
+
+function sqliteFile(stateDir: string): string {
+  return join(stateDir, 'server.db');
 }
 
 /** The key manager that the configuration names. */

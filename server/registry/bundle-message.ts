@@ -8,6 +8,7 @@ import {
   type X509Authority,
   x509Authority,
 } from '../../identity/bundle.ts';
+import { isTokenKey } from '../../identity/compact-jws.ts';
 import type { TrustDomain } from '../../identity/spiffe-id.ts';
 import { spkiOf } from '../../identity/x509/key.ts';
 import {
@@ -46,13 +47,22 @@ export function jwtKeyMessage({ keyId, publicKey, expiresAt, tainted }: JwtAutho
  * @throws Fault INVALID_ARGUMENT with the field
  */
 export function bundleFromMessage(message: BundleMessage): Bundle {
+  return withJwt(message, jwtFromMessages(message.jwtAuthorities));
+}
+
+/** As `bundleFromMessage`, of what an earlier version of this server took and kept. */
+export function keptBundleFromMessage(message: BundleMessage): Bundle {
+  return withJwt(message, usableJwtFromMessages(message.jwtAuthorities));
+}
+
+function withJwt(message: BundleMessage, jwt: readonly JwtAuthority[]): Bundle {
   const { refreshHint, sequenceNumber } = message;
   if (refreshHint < 0n || refreshHint > BigInt(Number.MAX_SAFE_INTEGER))
     throw invalid('refresh_hint is no number of seconds');
   return makeBundle({
     trustDomain: trustDomainOf(message.trustDomain),
     x509: x509FromMessages(message.x509Authorities),
-    jwt: jwtFromMessages(message.jwtAuthorities),
+    jwt,
     sequenceNumber,
     refreshHintSeconds: Number(refreshHint),
   });
@@ -80,27 +90,56 @@ export function x509FromMessages(messages: readonly X509Certificate[]): X509Auth
   });
 }
 
-/** @throws Fault INVALID_ARGUMENT with the place in the list */
+/**
+ * @throws Fault INVALID_ARGUMENT with the place in the list, also for a key that can verify no JWT-SVID: it would
+ *   spoil the bundle for those who cannot even read it
+ */
 export function jwtFromMessages(messages: readonly JWTKey[]): JwtAuthority[] {
   return messages.map((message, at) => {
     const place = `unable to parse JWT authority: jwt_authorities[${at}]`;
-    const { keyId, publicKey, expiresAt, tainted } = message;
-    if (keyId === '') throw invalid(`${place}: missing key ID`);
-    if (keyId.length > MAXIMUM_KEY_ID)
-      throw invalid(`${place}: key ID longer than ${MAXIMUM_KEY_ID}`);
-    if (expiresAt < 0n || expiresAt > LAST_SECOND)
-      throw invalid(`${place}: expires_at is no Unix second up to year 9999`);
-    try {
-      return {
-        keyId,
-        publicKey: createPublicKey({ key: Buffer.from(publicKey), format: 'der', type: 'spki' }),
-        expiresAt: expiresAt === 0n ? undefined : new Date(Number(expiresAt) * 1000),
-        tainted,
-      };
-    } catch {
-      throw invalid(`${place}: public_key is no PKIX public key`);
-    }
+    const authority = jwtFromMessage(message, place);
+    if (!isUsable(authority, message))
+      throw invalid(
+        `${place}: public_key must be on P-256, P-384 or P-521, or RSA of 2048 to 8192 bits, in plain DER`,
+      );
+    return authority;
   });
+}
+
+/** As `jwtFromMessages`, of a server that takes keys which can verify nothing: they are left out. */
+export function usableJwtFromMessages(messages: readonly JWTKey[]): JwtAuthority[] {
+  return messages.flatMap((message, at) => {
+    const authority = jwtFromMessage(message, `jwt_authorities[${at}]`);
+    return isUsable(authority, message) ? [authority] : [];
+  });
+}
+
+/** OpenSSL takes curves spelled out, compressed points and bytes that trail; others who read the bundle do not. */
+function isUsable({ publicKey }: JwtAuthority, { publicKey: spki }: JWTKey): boolean {
+  if (!isTokenKey(publicKey)) return false;
+  const plain = createPublicKey({ key: publicKey.export({ format: 'jwk' }), format: 'jwk' });
+  return spkiOf(plain).equals(spki);
+}
+
+function jwtFromMessage(
+  { keyId, publicKey, expiresAt, tainted }: JWTKey,
+  place: string,
+): JwtAuthority {
+  if (keyId === '') throw invalid(`${place}: missing key ID`);
+  if (keyId.length > MAXIMUM_KEY_ID)
+    throw invalid(`${place}: key ID longer than ${MAXIMUM_KEY_ID}`);
+  if (expiresAt < 0n || expiresAt > LAST_SECOND)
+    throw invalid(`${place}: expires_at is no Unix second up to year 9999`);
+  try {
+    return {
+      keyId,
+      publicKey: createPublicKey({ key: Buffer.from(publicKey), format: 'der', type: 'spki' }),
+      expiresAt: expiresAt === 0n ? undefined : new Date(Number(expiresAt) * 1000),
+      tainted,
+    };
+  } catch {
+    throw invalid(`${place}: public_key is no PKIX public key`);
+  }
 }
 
 function messageOf(error: unknown): string {

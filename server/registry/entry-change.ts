@@ -24,18 +24,23 @@ export interface EntryChange {
   readonly allowReserved?: boolean;
 }
 
-/** What the log tells of an entry. */
-export function entryEvent(type: string, entry: Entry, actor: Actor): EventInit {
+type Attributes = NonNullable<EventInit['attributes']>;
+
+/** What the log tells of an entry. @param attributes `entryAttributes` of it, or of one like it */
+export function entryEvent(
+  type: string,
+  entry: Entry,
+  actor: Actor,
+  attributes = entryAttributes(entry),
+): EventInit {
+  const spiffeId = idText(entry.spiffeId);
+  return { type, outcome: Outcome.SUCCESS, actor, spiffeId, entryId: entry.id, attributes };
+}
+
+export function entryAttributes(entry: Entry): Attributes {
   return {
-    type,
-    outcome: Outcome.SUCCESS,
-    actor,
-    spiffeId: idText(entry.spiffeId),
-    entryId: entry.id,
-    attributes: {
-      parent_id: idText(entry.parentId),
-      revision: String(entry.revisionNumber),
-      selectors: entry.selectors.map(selectorText).join(' ').slice(0, 2048),
-    },
+    parent_id: idText(entry.parentId),
+    revision: String(entry.revisionNumber),
+    selectors: entry.selectors.map(selectorText).join(' ').slice(0, 2048),
   };
 }

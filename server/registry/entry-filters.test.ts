@@ -31,6 +31,11 @@ describe('entryPredicate', () => {
   const cases: [string, FilterInit | undefined, string[]][] = [
     ['everything without a filter', undefined, ['1', '12', '123', '4']],
     ['exactly the set of selectors', { bySelectors: { selectors, match: MATCH.exact } }, ['12']],
+    [
+      'the same when a selector stands there twice',
+      { bySelectors: { selectors: [...selectors, ...selectors], match: MATCH.exact } },
+      ['12'],
+    ],
     ['what lies within the set', { bySelectors: { selectors, match: MATCH.subset } }, ['1', '12']],
     ['what contains the set', { bySelectors: { selectors, match: MATCH.superset } }, ['12', '123']],
     [
@@ -66,7 +71,7 @@ describe('entryPredicate', () => {
     ['a SPIFFE ID', { bySpiffeId: { trustDomain: TD, path: '/d' } }, ['4']],
     ['a parent', { byParentId: { trustDomain: TD, path: '/p' } }, ['123']],
     ['a hint', { byHint: 'h' }, ['1']],
-    ['an empty hint', { byHint: '' }, ['12', '123', '4']],
+    ['nothing by an empty hint', { byHint: '' }, ['1', '12', '123', '4']],
     ['downstream entries', { byDownstream: true }, ['12']],
     [
       'all entries where downstream is false, as SPIRE does',

@@ -41,19 +41,18 @@ export function entryPredicate(
     conditions.push(({ selectors }) => matches(selectors));
   }
   if (byFederatesWith !== undefined) conditions.push(federationCondition(byFederatesWith));
-  if (byHint !== undefined) conditions.push(({ hint }) => hint === byHint);
-  // As in SPIRE, `false` filters nothing.
+  // As in SPIRE, `''` and `false` filter nothing.
+  if (byHint !== undefined && byHint !== '') conditions.push(({ hint }) => hint === byHint);
   if (filter.byDownstream === true) conditions.push(({ downstream }) => downstream);
   return (entry) => conditions.every((holds) => holds(entry));
 }
 
-/** @throws Fault INVALID_ARGUMENT for an empty set */
+/** What stands there twice counts once. @throws Fault INVALID_ARGUMENT for an empty set */
 export function selectorPredicate(
   match: SelectorMatch,
 ): (candidate: readonly Selector[]) => boolean {
-  const given = new Set(
-    asMalformedFilter(() => checkedSelectors(match.selectors)).map(selectorText),
-  );
+  const distinct = new Map(match.selectors.map((one) => [selectorText(one), one])).values();
+  const given = new Set(asMalformedFilter(() => checkedSelectors([...distinct])).map(selectorText));
   return (candidate) => matchesSet(new Set(candidate.map(selectorText)), given, match.match);
 }
 

@@ -68,6 +68,8 @@ describe('EntryIndex', () => {
     assert.deepEqual(idsFor(index), []);
     const before = new Date(START.getTime() - 1);
     assert.deepEqual(idsFor(index, AGENT, before), ['e0', 'e1', 'e3']);
+    for (const id of ['e0', 'e1', 'e2', 'e3'])
+      assert.equal(index.authorisedEntry(AGENT, id, START), undefined, id);
   });
 
   it('lists in order of ids behind any id, present or not', () => {

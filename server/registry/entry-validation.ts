@@ -3,7 +3,7 @@ import { create } from '@bufbuild/protobuf';
 import type { SpiffeId, TrustDomain } from '../../identity/spiffe-id.ts';
 import type { Entry } from '../../proto/gen/spire/api/types/entry_pb.ts';
 import { SelectorSchema } from '../../proto/gen/spire/api/types/selector_pb.ts';
-import { SPIFFEIDSchema } from '../../proto/gen/spire/api/types/spiffeid_pb.ts';
+import { type SPIFFEID, SPIFFEIDSchema } from '../../proto/gen/spire/api/types/spiffeid_pb.ts';
 import { Fault } from '../../runtime/fault.ts';
 import { withoutToken } from './join-token-ids.ts';
 import { checkedSelectors, type Selector, selectorsToJson } from './selectors.ts';
@@ -47,12 +47,38 @@ export interface EntryRules {
  * @param entry untrusted; not changed
  * @throws Fault INVALID_ARGUMENT, FAILED_PRECONDITION, ALREADY_EXISTS for a doubled selector or DNS name
  */
-export function checkEntry(
+export function checkEntry(entry: Entry, rules: EntryRules): CheckedEntry {
+  return entryChecker(rules)(entry);
+}
+
+/** `checkEntry` for many, most of which have their parent in common. */
+export function entryChecker(rules: EntryRules): (entry: Entry) => CheckedEntry {
+  const parents = new Map<string, CheckedParent>();
+  return (entry) => {
+    const spiffeId = memberId(entry.spiffeId, rules.trustDomain, 'spiffe_id');
+    // No ID that passes has a line's end in it.
+    const key = `${entry.parentId?.trustDomain}\n${entry.parentId?.path}`;
+    const parent = parents.get(key) ?? checkParent(entry, rules);
+    parents.set(key, parent);
+    return checkRest(entry, { spiffeId, ...parent }, rules);
+  };
+}
+
+interface CheckedParent {
+  readonly parentId: SpiffeId;
+  readonly parentMessage: SPIFFEID;
+}
+
+function checkParent(entry: Entry, { trustDomain }: EntryRules): CheckedParent {
+  const parentId = withoutToken(memberId(entry.parentId, trustDomain, 'parent_id'));
+  return { parentId, parentMessage: create(SPIFFEIDSchema, idMessage(parentId)) };
+}
+
+function checkRest(
   entry: Entry,
+  { spiffeId, parentId, parentMessage }: CheckedParent & { readonly spiffeId: SpiffeId },
   { trustDomain, allowReserved, federated }: EntryRules,
 ): CheckedEntry {
-  const spiffeId = memberId(entry.spiffeId, trustDomain, 'spiffe_id');
-  const parentId = withoutToken(memberId(entry.parentId, trustDomain, 'parent_id'));
   if (spiffeId.isReserved && !allowReserved)
     throw invalid(`spiffe_id ${spiffeId.path} is reserved`);
   const selectors = checkedSelectors(entry.selectors);
@@ -69,7 +95,7 @@ export function checkEntry(
     throw invalid('store_svid cannot wait for a workload that asks: disable_x509_svid_prefetch');
   const checked: Entry = {
     ...entry,
-    parentId: create(SPIFFEIDSchema, idMessage(parentId)),
+    parentId: parentMessage,
     selectors: selectors.map((selector) => create(SelectorSchema, selector)),
     federatesWith,
   };

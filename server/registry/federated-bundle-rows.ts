@@ -3,7 +3,7 @@ import type { Bundle } from '../../identity/bundle.ts';
 import { BundleSchema } from '../../proto/gen/spire/api/types/bundle_pb.ts';
 import type { Reader } from '../plugins/datastore/datastore.ts';
 import { blob, text } from '../plugins/datastore/row.ts';
-import { bundleFromMessage } from './bundle-message.ts';
+import { keptBundleFromMessage } from './bundle-message.ts';
 
 /** Undefined if there is none. */
 export async function findFederatedBundle(
@@ -16,13 +16,13 @@ export async function findFederatedBundle(
   );
   return row === undefined
     ? undefined
-    : bundleFromMessage(fromBinary(BundleSchema, blob(row, 'body')));
+    : keptBundleFromMessage(fromBinary(BundleSchema, blob(row, 'body')));
 }
 
 /** All of them, by trust domain. */
 export async function listFederatedBundles(reader: Reader): Promise<Bundle[]> {
   const rows = await reader.all('select body from federated_bundles order by trust_domain');
-  return rows.map((row) => bundleFromMessage(fromBinary(BundleSchema, blob(row, 'body'))));
+  return rows.map((row) => keptBundleFromMessage(fromBinary(BundleSchema, blob(row, 'body'))));
 }
 
 /** Trust domains that entries may federate with. */

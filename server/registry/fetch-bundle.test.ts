@@ -6,6 +6,7 @@ import { svidPem } from '../../identity/x509-svid.ts';
 import { type Clock, systemClock } from '../../runtime/clock.ts';
 import { FakeAuthority } from '../../test/fakes/fake-authority.ts';
 import { FakeClock } from '../../test/fakes/fake-clock.ts';
+import { withoutEnvironmentChecks } from '../../test/fixtures/environment-checks.ts';
 import { localhostCertificate, localhostKey } from '../../test/fixtures/localhost-tls.ts';
 import type { FederationRelationship } from './federation-relationships.ts';
 import { fetchBundle } from './fetch-bundle.ts';
@@ -123,6 +124,19 @@ describe('fetchBundle', () => {
       unavailable,
     );
     assert.deepEqual(spiffe.asked, []);
+  });
+
+  it('checks the endpoint also where the environment turns checks of certificates off', async () => {
+    const others = (await FakeAuthority.create(foreign)).bundle.value;
+    const bundleOf = async () => undefined;
+    const relationship = { trustDomain: foreign, endpointId: undefined };
+    await withoutEnvironmentChecks(async () => {
+      const url = `https://localhost:${web.port}/bundle`;
+      const options = { clock: systemClock, signal, bundleOf };
+      await assert.rejects(fetchBundle({ ...relationship, url }, options), unavailable);
+      await assert.rejects(fromSpiffe(others), unavailable);
+    });
+    assert.deepEqual([...web.asked, ...spiffe.asked], []);
   });
 
   it('trusts no certificate beyond the configured authorities, nor a self-signed one without', async () => {

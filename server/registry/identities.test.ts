@@ -76,9 +76,10 @@ onEachStore('Identities', (fresh) => {
     assert.equal(seen(), 1);
   });
 
-  it('leaves a retired identity retired', async () => {
+  it('ends the sessions of a retired identity, which stays retired', async () => {
     await put();
     await setStatus('retired');
+    assert.deepEqual(await world.revoked(), [`spiffeId ${WEB} identity.retire`]);
     await assert.rejects(setStatus('active'), { code: 'FAILED_PRECONDITION' });
   });
 

@@ -241,19 +241,22 @@ export function standingOf({ spiffeId, status, expiresAt }: IdentityRecord): Ide
   return { kind: 'identity', spiffeId, standing };
 }
 
-/** What the log tells of a new record. */
-export function createdEvent(record: IdentityRecord, actor: Actor): EventInit {
-  const { spiffeId, owner, purpose, environment, kind, expiresAt } = record;
-  const { jwtAudiences, maxAgents } = record;
+/** What the log tells of a new record. @param attributes `recordAttributes` of it, or of one like it */
+export function createdEvent(
+  record: IdentityRecord,
+  actor: Actor,
+  attributes = recordAttributes(record),
+): EventInit {
+  const { spiffeId } = record;
+  return { type: 'identity.created', outcome: Outcome.SUCCESS, actor, spiffeId, attributes };
+}
+
+export function recordAttributes(record: IdentityRecord): NonNullable<EventInit['attributes']> {
+  const { owner, purpose, environment, kind, expiresAt, jwtAudiences, maxAgents } = record;
   return {
-    type: 'identity.created',
-    outcome: Outcome.SUCCESS,
-    ...{ actor, spiffeId },
-    attributes: {
-      ...{ owner, purpose, environment, kind, expires_at: expiresAt.toISOString() },
-      ...(jwtAudiences.length > 0 && { jwt_audiences: jwtAudiences.join(' ').slice(0, 2048) }),
-      ...(maxAgents > 0 && { max_agents: String(maxAgents) }),
-    },
+    ...{ owner, purpose, environment, kind, expires_at: expiresAt.toISOString() },
+    ...(jwtAudiences.length > 0 && { jwt_audiences: jwtAudiences.join(' ').slice(0, 2048) }),
+    ...(maxAgents > 0 && { max_agents: String(maxAgents) }),
   };
 }
 

@@ -1,3 +1,4 @@
+import { setImmediate as breathe } from 'node:timers/promises';
 import { fromBinary } from '@bufbuild/protobuf';
 import { type Entry, EntrySchema } from '../../proto/gen/spire/api/types/entry_pb.ts';
 import type { SPIFFEID } from '../../proto/gen/spire/api/types/spiffeid_pb.ts';
@@ -5,41 +6,44 @@ import type { Reader } from '../plugins/datastore/datastore.ts';
 import { blob, integer, text } from '../plugins/datastore/row.ts';
 import { idText, type Standing } from './entry-index.ts';
 
-const PAGE = 2000;
+const PAGE = 1000;
 
-/** All entries of the store, by id; what many of them have in common is in memory once. */
-export async function* loadEntries(reader: Reader): AsyncGenerator<Entry> {
+/**
+ * All entries of the store, by id, in pieces between which there is time for other work; what many of
+ * them have in common is in memory once.
+ */
+export async function* loadEntries(reader: Reader): AsyncGenerator<readonly Entry[]> {
   const share = sharing();
-  for (let after = ''; ; ) {
+  for (let after = ''; ; await breathe()) {
     const rows = await reader.all(
       'select id, body from entries where id > ? order by id limit ?',
       after,
       PAGE,
     );
-    for (const row of rows) yield share(fromBinary(EntrySchema, blob(row, 'body')));
     const last = rows.at(-1);
     if (last === undefined) return;
+    yield rows.map((row) => share(fromBinary(EntrySchema, blob(row, 'body'))));
     after = text(last, 'id');
   }
 }
 
-/** What all identity records say about issuing, by SPIFFE ID. */
-export async function* loadStandings(
-  reader: Reader,
-): AsyncGenerator<readonly [spiffeId: string, standing: Standing]> {
-  for (let after = ''; ; ) {
+export type StandingOf = readonly [spiffeId: string, standing: Standing];
+
+/** What all identity records say about issuing, by SPIFFE ID, in pieces as well. */
+export async function* loadStandings(reader: Reader): AsyncGenerator<readonly StandingOf[]> {
+  for (let after = ''; ; await breathe()) {
     const rows = await reader.all(
       `select spiffe_id, status, expires_at_ms from identities
        where spiffe_id > ? order by spiffe_id limit ?`,
       after,
       PAGE,
     );
-    for (const row of rows) {
-      const isActive = text(row, 'status') === 'active';
-      yield [text(row, 'spiffe_id'), { isActive, expiresAtMs: integer(row, 'expires_at_ms') }];
-    }
     const last = rows.at(-1);
     if (last === undefined) return;
+    yield rows.map((row): StandingOf => {
+      const isActive = text(row, 'status') === 'active';
+      return [text(row, 'spiffe_id'), { isActive, expiresAtMs: integer(row, 'expires_at_ms') }];
+    });
     after = text(last, 'spiffe_id');
   }
 }

@@ -8,11 +8,17 @@ import { Fault } from '../../runtime/fault.ts';
 import type { AuditLog, EventInit } from '../audit/audit-log.ts';
 import type { SqlValue, Transaction } from '../plugins/datastore/datastore.ts';
 import { blob, text } from '../plugins/datastore/row.ts';
-import { type EntryChange, entryEvent } from './entry-change.ts';
+import { type EntryChange, entryAttributes, entryEvent } from './entry-change.ts';
 import { addFederation } from './entry-federation.ts';
-import { type CheckedEntry, checkEntry } from './entry-validation.ts';
+import { type CheckedEntry, entryChecker } from './entry-validation.ts';
 import { federatedTrustDomains } from './federated-bundle-rows.ts';
-import { createdEvent, type Identities, insertIdentities, standingOf } from './identities.ts';
+import {
+  createdEvent,
+  type Identities,
+  insertIdentities,
+  recordAttributes,
+  standingOf,
+} from './identities.ts';
 import type { IdentityRecord } from './identity-records.ts';
 import type { EntryChanged, IdentityChanged, RegistryChanges } from './registry-changes.ts';
 import { ReservedNames } from './reserved-names.ts';
@@ -32,6 +38,8 @@ export interface NewEntriesOptions {
   readonly changes: RegistryChanges;
   readonly identities: Identities;
 }
+
+type Attributes = NonNullable<EventInit['attributes']>;
 
 /** Items between two looks at what else there is to do: a few milliseconds. */
 const ITEMS_AT_ONCE = 50;
@@ -57,6 +65,9 @@ export class NewEntries {
   readonly #made: EntryChanged[] = [];
   readonly #records: IdentityRecord[] = [];
   readonly #events: EventInit[] = [];
+  /** All drafts have them in common. */
+  #recordAttributes: Attributes | undefined;
+  #last: (Pick<CheckedEntry, 'parentId' | 'selectors'> & { attributes: Attributes }) | undefined;
   #writing: Promise<void> = Promise.resolve();
 
   private constructor(
@@ -80,8 +91,11 @@ export class NewEntries {
   ): Promise<NewEntries> {
     const { tx, trustDomain, change } = options;
     const { allowReserved = false } = change;
-    const rules = { trustDomain, allowReserved, federated: await federatedTrustDomains(tx) };
-    const asked = await eachInTurn(inits, (init) => checkEntry(create(EntrySchema, init), rules));
+    const federates = inits.some(({ federatesWith = [] }) => federatesWith.length > 0);
+    const federated = federates ? await federatedTrustDomains(tx) : new Set<string>();
+    const rules = { trustDomain, allowReserved, federated };
+    const check = entryChecker(rules);
+    const asked = await eachInTurn(inits, (init) => check(create(EntrySchema, init)));
     const checked = asked.flatMap((one) => (one instanceof Fault ? [] : [one]));
     return new NewEntries(options, asked, await known(tx, checked));
   }
@@ -131,8 +145,19 @@ export class NewEntries {
     this.#ids.add(entry.id);
     this.#rows.push(rowOf(checked));
     this.#made.push({ kind: 'entry', id: entry.id, entry, identity });
-    this.#events.push(entryEvent('entry.created', entry, change.actor));
+    this.#events.push(
+      entryEvent('entry.created', entry, change.actor, this.#entryAttributes(checked)),
+    );
     return { entry, isNew: true };
+  }
+
+  /** The same object for entries that follow each other and are told of alike. */
+  #entryAttributes({ entry, parentId, selectors }: CheckedEntry): Attributes {
+    const last = this.#last;
+    if (last?.parentId === parentId && last.selectors === selectors) return last.attributes;
+    const attributes = entryAttributes(entry);
+    this.#last = { parentId, selectors, attributes };
+    return attributes;
   }
 
   /** The identity record, if there is none. */
@@ -143,7 +168,8 @@ export class NewEntries {
     const record = this.#draft(spiffeId);
     this.#recorded.add(id);
     this.#records.push(record);
-    this.#events.push(createdEvent(record, change.actor));
+    this.#recordAttributes ??= recordAttributes(record);
+    this.#events.push(createdEvent(record, change.actor, this.#recordAttributes));
     return standingOf(record);
   }
 

@@ -109,7 +109,8 @@ class Desk {
   #call() {
     if (this.#caller === undefined) throw new Error('the desk is not open');
     const { signal } = new AbortController();
-    return { caller: this.#caller, method: '', metadata: new Map(), signal };
+    const call = { requestId: 'r_1', method: '', metadata: new Map() };
+    return { caller: this.#caller, ...call, signal };
   }
 }
 

@@ -70,9 +70,9 @@ export class RegistryChanges {
   async load(store: Datastore): Promise<void> {
     const { index } = this.#options;
     const seq = await newestSeq(store);
-    for await (const [spiffeId, standing] of loadStandings(store))
-      index.setStanding(spiffeId, standing);
-    for await (const entry of loadEntries(store)) index.put(entry);
+    for await (const standings of loadStandings(store))
+      for (const [spiffeId, standing] of standings) index.setStanding(spiffeId, standing);
+    for await (const entries of loadEntries(store)) for (const entry of entries) index.put(entry);
     this.#head.set(seq);
   }
 
@@ -177,9 +177,9 @@ export class RegistryChanges {
   }
 }
 
-async function gathered<T>(source: AsyncIterable<T>): Promise<T[]> {
+async function gathered<T>(source: AsyncIterable<readonly T[]>): Promise<T[]> {
   const all: T[] = [];
-  for await (const one of source) all.push(one);
+  for await (const some of source) all.push(...some);
   return all;
 }
 

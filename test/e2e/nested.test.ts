@@ -1,15 +1,20 @@
 /** A server below another one: its SVIDs are good wherever the other's are. */
 import assert from 'node:assert/strict';
 import { createPublicKey } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fromBinary } from '@bufbuild/protobuf';
 import type { Bundle } from '../../identity/bundle.ts';
 import { verifyJwtSvid } from '../../identity/jwt-svid.ts';
 import { verifySvid } from '../../identity/verify.ts';
+import { isIssuedBy, parseCertificate } from '../../identity/x509/certificate.ts';
+import type { X509Svid } from '../../identity/x509-svid.ts';
+import { Agent } from '../../proto/gen/spire/api/server/agent/v1/agent_pb.ts';
 import { Bundle as BundleRpc } from '../../proto/gen/spire/api/server/bundle/v1/bundle_pb.ts';
 import { LocalAuthority } from '../../proto/gen/spire/api/server/localauthority/v1/localauthority_pb.ts';
 import { SVID } from '../../proto/gen/spire/api/server/svid/v1/svid_pb.ts';
 import { AuditService } from '../../proto/gen/writ/admin/v1/admin_pb.ts';
 import { EventSchema } from '../../proto/gen/writ/audit/v1/audit_pb.ts';
+import { X509Source } from '../../sdk/x509-source.ts';
 import { svidOfNewEntry } from '../fixtures/nested-server.ts';
 import { entryInit, TD } from '../fixtures/registry-world.ts';
 import { RunningAgent } from '../fixtures/running-agent.ts';
@@ -87,6 +92,45 @@ describe('A nested server', () => {
     verifySvid(svid.chain, () => bundle, new Date());
   }).timeout(30_000);
 
+  it('passes on that a root is tainted, then that it is gone: agents below take new SVIDs', async () => {
+    // Those of other tests do not renew, and a root is kept for five minutes for who has not.
+    const nodes = nested.admin(Agent);
+    for (const { id } of (await nodes.listAgents({}, CALL)).agents)
+      if (id !== undefined) await nodes.deleteAgent({ id }, CALL);
+    await using below = await RunningAgent.start(nested, `spiffe://${TD}/below-node`);
+    const selectors = [`unix:uid:${process.getuid?.()}`];
+    await nested.createEntry(entryInit({ path: '/kept', parent: '/below-node', selectors }));
+    const endpoint = `unix://${below.socket}`;
+    await using source = await X509Source.connect({
+      endpoint,
+      signal: AbortSignal.timeout(20_000),
+    });
+    const local = root.admin(LocalAuthority);
+    const first = await local.getX509AuthorityState({}, CALL);
+    const authorityId = first.active?.authorityId ?? '';
+    const next = await local.prepareX509Authority({}, CALL);
+    const activated = { authorityId: next.preparedAuthority?.authorityId ?? '' };
+    await local.activateX509Authority(activated, CALL);
+    await local.taintX509Authority({ authorityId }, CALL);
+    const standing = async () => {
+      const { x509Authorities } = await nested.admin(BundleRpc).getBundle({}, CALL);
+      const found = x509Authorities.find(({ asn1 }) => keyIdOf(asn1) === authorityId);
+      return found === undefined ? 'gone' : found.tainted ? 'tainted' : 'good';
+    };
+    await passes(async () => (await standing()) === 'tainted');
+    await passes(
+      async () => rootOf(source.svid.value, await root.bundle()) === activated.authorityId,
+    );
+    await passes(() =>
+      local.revokeX509Authority({ authorityId }, CALL).then(
+        () => true,
+        () => false,
+      ),
+    );
+    await passes(async () => (await standing()) === 'gone');
+    verifySvid(source.svid.value.chain, await bundleLookup(nested), new Date());
+  }).timeout(90_000);
+
   it('does not start below a server that has no downstream entry for it', async () => {
     await assert.rejects(RunningServer.start({ config: configUnder(nested) }), {
       code: 'FAILED_PRECONDITION',
@@ -94,6 +138,31 @@ describe('A nested server', () => {
     });
   });
 });
+
+/** Waits for at most half a minute: a nested server asks every five seconds. */
+async function passes(holds: () => Promise<boolean>): Promise<void> {
+  const end = performance.now() + 30_000;
+  while (!(await holds())) {
+    assert.ok(performance.now() < end, String(holds));
+    await sleep(200);
+  }
+}
+
+/** The subject key id of the root that an SVID is below. */
+function rootOf({ chain }: X509Svid, { x509Authorities }: Bundle): string | undefined {
+  const last = parseCertificate(chain.at(-1) ?? Buffer.of());
+  const found = x509Authorities.find(({ certificate }) => isIssuedBy(last, certificate));
+  return found && keyIdOf(found.der);
+}
+
+function keyIdOf(der: Uint8Array): string {
+  return Buffer.from(parseCertificate(der).subjectKeyId ?? []).toString('hex');
+}
+
+async function bundleLookup(server: RunningServer) {
+  const bundle = await server.bundle();
+  return () => bundle;
+}
 
 /** Waits until so many X.509 authorities that are not its own have come to a server. */
 async function trusted(server: RunningServer, count: number): Promise<void> {

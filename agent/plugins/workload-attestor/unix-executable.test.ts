@@ -37,7 +37,7 @@ describe('Executables', () => {
   it('tells the path and the hash of a running program', async () => {
     const pid = await run(SLEEP);
     const path = await realpath(SLEEP);
-    assert.deepEqual(await new Executables(systemClock).of(pid), {
+    assert.deepEqual(await new Executables(systemClock).of(pid, { hash: true }), {
       path,
       sha256: await sha256(path),
     });
@@ -51,7 +51,10 @@ describe('Executables', () => {
     const other = join(directory, 'other');
     await copyFile('/bin/cat', other);
     await rename(other, program);
-    assert.deepEqual(await new Executables(systemClock).of(pid), { path: undefined, sha256: ran });
+    assert.deepEqual(await new Executables(systemClock).of(pid, { hash: true }), {
+      path: undefined,
+      sha256: ran,
+    });
   });
 
   it('hashes anew a file whose content has changed behind a modification time set back', async () => {
@@ -61,7 +64,7 @@ describe('Executables', () => {
     const later = { ...systemClock, now: () => new Date(Date.now() + 60_000) };
     const executables = new Executables(later);
     const first = await run(program);
-    const before = await executables.of(first);
+    const before = await executables.of(first, { hash: true });
     process.kill(first, 'SIGKILL');
     await new Promise((resolve) => setTimeout(resolve, 50));
     await copyFile('/bin/cat', program);
@@ -69,7 +72,7 @@ describe('Executables', () => {
     const child = spawn(program);
     children.push(child);
     await once(child, 'spawn');
-    const after = await executables.of(child.pid ?? 0);
+    const after = await executables.of(child.pid ?? 0, { hash: true });
     assert.notEqual(before.sha256, after.sha256);
     assert.equal(after.sha256, await sha256('/bin/cat'));
   });
@@ -78,6 +81,9 @@ describe('Executables', () => {
     const child = spawn('/bin/true');
     await once(child, 'exit');
     const nothing = { path: undefined, sha256: undefined };
-    assert.deepEqual(await new Executables(systemClock).of(child.pid ?? 0), nothing);
+    assert.deepEqual(
+      await new Executables(systemClock).of(child.pid ?? 0, { hash: true }),
+      nothing,
+    );
   });
 });

@@ -8,8 +8,8 @@
  * modification time back.
  */
 import { createHash } from 'node:crypto';
-import type { BigIntStats } from 'node:fs';
-import { type FileHandle, open, readlink, stat } from 'node:fs/promises';
+import { type BigIntStats, readlinkSync } from 'node:fs';
+import { type FileHandle, open, stat } from 'node:fs/promises';
 import type { Clock } from '../../../runtime/clock.ts';
 
 const MAXIMUM_FILE_BYTES = 512n * 1024n * 1024n;
@@ -38,21 +38,27 @@ export class Executables {
     this.#clock = clock;
   }
 
-  /** @returns nothing known if the program cannot be read, or changes while it is looked at */
-  async of(pid: number): Promise<Executable> {
+  /**
+   * @param options.hash whether the hash is wanted
+   * @returns nothing known if the program cannot be read, or changes while it is looked at
+   */
+  async of(pid: number, options: { readonly hash: boolean }): Promise<Executable> {
     const link = `/proc/${pid}/exe`;
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-      const found = await this.#look(link);
+      const found = await this.#look(link, options);
       if (found !== 'changed') return found;
     }
     return { path: undefined, sha256: undefined };
   }
 
-  async #look(link: string): Promise<Executable | 'changed'> {
+  async #look(link: string, { hash }: { readonly hash: boolean }): Promise<Executable | 'changed'> {
     const before = await statOf(link);
     if (before === undefined) return { path: undefined, sha256: undefined };
     const path = await provenPath(link, before);
-    const sha256 = this.#hashes.get(versionOf(before)) ?? (await this.#hashAt(link, before));
+    const known = hash ? this.#hashes.get(versionOf(before)) : undefined;
+    if (!hash || known !== undefined) return { path, sha256: known };
+    const sha256 = await this.#hashAt(link, before);
+    // To hash takes so long that another program may have been executed.
     const after = await statOf(link);
     if (after === undefined || !sameFile(before, after)) return 'changed';
     return { path, sha256 };
@@ -106,7 +112,8 @@ export class Executables {
 
 async function provenPath(link: string, status: BigIntStats): Promise<string | undefined> {
   try {
-    const path = await readlink(link);
+    // The kernel tells it from memory; the file itself may be on a file system that does not answer.
+    const path = readlinkSync(link);
     const here = await statOf(path);
     return here !== undefined && sameFile(here, status) ? path : undefined;
   } catch {

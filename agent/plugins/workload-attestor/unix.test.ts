@@ -8,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { systemClock } from '../../../runtime/clock.ts';
 import { skipWithout } from '../../../test/fixtures/programs.ts';
 import { parseStatus, unixWorkloadAttestor } from './unix.ts';
+import { ALL_VALUES } from './workload-attestor.ts';
 
 const status = (name: string) =>
   `Name:\t${name}\nUmask:\t0022\nUid:\t1000\t1001\t1002\t1003\nGid:\t2000\t2001\t2002\t2003\nGroups:\t4 24 2001 \n`;
@@ -36,11 +37,25 @@ describe('unixWorkloadAttestor', () => {
   const [uid, gid] = [process.geteuid?.() ?? -1, process.getegid?.() ?? -1];
 
   it('tells uid, gid, names, path and hash of this very process', async () => {
-    const values = await attestor.attest({ pid, uid, gid });
+    const values = await attestor.attest({ pid, uid, gid }, ALL_VALUES);
     assert.ok(values.includes(`uid:${process.geteuid?.()}`));
     assert.ok(values.includes(`gid:${process.getegid?.()}`));
     assert.ok(values.includes(`path:${process.execPath}`));
     assert.equal(values.filter((value) => /^sha256:[0-9a-f]{64}$/.test(value)).length, 1);
+  });
+
+  it('looks at no program and no name that nobody asks about, and always at the user', async () => {
+    const kindsOf = async (...wanted: string[]) => {
+      const values = await attestor.attest({ pid, uid, gid }, new Set(wanted));
+      const kinds = new Set(values.map((value) => value.slice(0, value.indexOf(':'))));
+      return [...kinds].filter((kind) => kind !== 'supplementary_gid').sort();
+    };
+    assert.deepEqual(await kindsOf(), ['gid', 'uid']);
+    assert.deepEqual(await kindsOf('path'), ['gid', 'path', 'uid']);
+    assert.deepEqual(await kindsOf('sha256'), ['gid', 'path', 'sha256', 'uid']);
+    assert.deepEqual(await kindsOf('user'), ['gid', 'uid', 'user']);
+    const other = { pid, uid: uid + 1, gid };
+    await assert.rejects(attestor.attest(other, new Set()), { code: 'ATTESTATION_DENIED' });
   });
 
   it('refuses a process that has another user or group than when it connected', async () => {
@@ -48,11 +63,11 @@ describe('unixWorkloadAttestor', () => {
       { pid, uid: uid + 1, gid },
       { pid, uid, gid: gid + 1 },
     ])
-      await assert.rejects(attestor.attest(connected), { code: 'ATTESTATION_DENIED' });
+      await assert.rejects(attestor.attest(connected, ALL_VALUES), { code: 'ATTESTATION_DENIED' });
   });
 
   it('refuses a pid that is nobody', async () => {
-    await assert.rejects(attestor.attest({ pid: 2 ** 30, uid, gid }), {
+    await assert.rejects(attestor.attest({ pid: 2 ** 30, uid, gid }, ALL_VALUES), {
       code: 'ATTESTATION_DENIED',
     });
   });
@@ -73,7 +88,7 @@ describe('unixWorkloadAttestor', () => {
     try {
       await once(child, 'spawn');
       assert.ok(child.pid);
-      const attested = attestor.attest({ pid: child.pid, ...nobody });
+      const attested = attestor.attest({ pid: child.pid, ...nobody }, ALL_VALUES);
       await sleep(30);
       child.stdin.write('now\n');
       await assert.rejects(attested, { code: 'ATTESTATION_DENIED', message: /changed its user/ });

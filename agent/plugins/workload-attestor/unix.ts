@@ -2,13 +2,12 @@
  * Workload attestor `unix`: who runs a process, and which program it is.
  * Selectors as SPIRE's: uid, user, gid, group, supplementary_gid, supplementary_group, path, sha256.
  */
-import { readFileSync } from 'node:fs';
 import type { Clock } from '../../../runtime/clock.ts';
 import { Fault } from '../../../runtime/fault.ts';
-import { statusNumbers } from '../../workload/process-status.ts';
+import { readStatus, statusNumbers } from '../../workload/process-status.ts';
 import { AccountNames } from './unix-accounts.ts';
 import { Executables } from './unix-executable.ts';
-import type { ConnectedProcess, WorkloadAttestor } from './workload-attestor.ts';
+import type { ConnectedProcess, WantedValues, WorkloadAttestor } from './workload-attestor.ts';
 
 /** Where the facts come from; all but the clock has its usual place. */
 export interface UnixAttestorOptions {
@@ -22,21 +21,32 @@ export function unixWorkloadAttestor(options: UnixAttestorOptions): WorkloadAtte
   const groups = new AccountNames(options.groupFile ?? '/etc/group');
   const executables = new Executables(options.clock);
 
-  async function attest(connected: ConnectedProcess): Promise<readonly string[]> {
-    const { pid } = connected;
-    const { uid, gid, supplementary } = unchangedCredentials(connected);
-    const { path, sha256 } = await executables.of(pid);
+  /** Costs a read of the executable file, which may be long and on a file system that is slow. */
+  async function programOf(connected: ConnectedProcess, wanted: WantedValues): Promise<string[]> {
+    const values: string[] = [];
+    const { path, sha256 } = await executables.of(connected.pid, { hash: wanted.has('sha256') });
     // The program may have been executed since they were read, and be a set-user-ID one.
     unchangedCredentials(connected);
-    const values = [`uid:${uid}`, `gid:${gid}`];
-    pushKnown(values, 'user', await users.nameOf(uid));
-    pushKnown(values, 'group', await groups.nameOf(gid));
-    for (const id of supplementary) {
-      values.push(`supplementary_gid:${id}`);
-      pushKnown(values, 'supplementary_group', await groups.nameOf(id));
-    }
     pushKnown(values, 'path', path);
     pushKnown(values, 'sha256', sha256);
+    return values;
+  }
+
+  async function attest(
+    connected: ConnectedProcess,
+    wanted: WantedValues,
+  ): Promise<readonly string[]> {
+    const { uid, gid, supplementary } = unchangedCredentials(connected);
+    const isProgramWanted = wanted.has('path') || wanted.has('sha256');
+    const program = isProgramWanted ? await programOf(connected, wanted) : [];
+    const values = [`uid:${uid}`, `gid:${gid}`, ...program];
+    if (wanted.has('user')) pushKnown(values, 'user', await users.nameOf(uid));
+    if (wanted.has('group')) pushKnown(values, 'group', await groups.nameOf(gid));
+    for (const id of supplementary) values.push(`supplementary_gid:${id}`);
+    if (wanted.has('supplementary_group')) {
+      for (const id of supplementary)
+        pushKnown(values, 'supplementary_group', await groups.nameOf(id));
+    }
     return values;
   }
 
@@ -60,10 +70,9 @@ function unchangedCredentials({ pid, uid, gid }: ConnectedProcess): Credentials 
   throw new Fault('ATTESTATION_DENIED', 'the calling process has changed its user or group');
 }
 
-/** Read at once: the kernel makes the text up, and four trips to a thread cost more than it does. */
 function credentialsOf(pid: number): Credentials {
   try {
-    return parseStatus(readFileSync(`/proc/${pid}/status`, 'latin1'));
+    return parseStatus(readStatus(pid));
   } catch (cause) {
     throw new Fault('ATTESTATION_DENIED', 'the calling process cannot be read', { cause });
   }

@@ -35,6 +35,8 @@ describe('MIGRATIONS', () => {
     store.close();
   };
 
+  const upgraded = () => openSqlite(file, MIGRATIONS, async () => undefined);
+
   it('counts its versions from 1, without gaps', () => {
     assert.deepEqual(
       MIGRATIONS.map(({ version }) => version),
@@ -44,7 +46,7 @@ describe('MIGRATIONS', () => {
 
   it('takes a store of version 1 to the newest version with every row it has', async () => {
     storeOf(1, FIRST);
-    await using store = await openSqlite(file);
+    await using store = await upgraded();
     assert.deepEqual(await store.all('select * from authorities order by id'), [
       {
         ...{ id: 'a', kind: 'x509', state: 'active', certificate: Uint8Array.of(1) },
@@ -80,13 +82,13 @@ describe('MIGRATIONS', () => {
 
   it('leaves a store of version 1 as it was if it cannot be taken to a newer version', async () => {
     storeOf(1, `${FIRST} create table new_ledger (a text);`);
-    await assert.rejects(openSqlite(file), { code: 'STATE_UNUSABLE' });
+    await assert.rejects(upgraded(), { code: 'STATE_UNUSABLE' });
     const raw = new Database(file);
     const left = raw.prepare('select * from ledger').all().length;
     // What stood in the way; had anything of version 2 stayed, the next start would stumble over it.
     raw.exec('drop table new_ledger');
     raw.close();
-    await using store = await openSqlite(file);
+    await using store = await upgraded();
     const count = async (table: string) => (await store.all(`select 1 from ${table}`)).length;
     assert.deepEqual([left, await count('ledger'), await count('authorities')], [2, 2, 2]);
   });
@@ -97,14 +99,14 @@ describe('MIGRATIONS', () => {
       values ('${id}', '${kind}', '${state}', x'05', 1, 2);`;
     const rows = [row('a', 'ssh-user', 'active'), row('b', 'ssh-user', 'old')];
     storeOf(2, [...rows, row('c', 'ssh-gateway', 'old'), row('d', 'ssh-host', 'old')].join('\n'));
-    await using store = await openSqlite(file);
+    await using store = await upgraded();
     const found = await store.all('select id from authorities where tainted = 1 order by id');
     assert.deepEqual(found, [{ id: 'b' }, { id: 'c' }]);
   });
 
   it('keeps the indexes of the tables it makes anew', async () => {
     storeOf(1, FIRST);
-    await using store = await openSqlite(file);
+    await using store = await upgraded();
     const plan = await store.all(
       'explain query plan select * from ledger where spiffe_id = ?',
       's',
@@ -114,7 +116,7 @@ describe('MIGRATIONS', () => {
 
   it('lets the newest version hold the kinds of SSH, and no others', async () => {
     storeOf(1, '');
-    await using store = await openSqlite(file);
+    await using store = await upgraded();
     const put = (table: string, kind: string) =>
       store.transaction((tx) =>
         table === 'ledger'

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { Watched, type WatchedSource } from '../../../runtime/watched.ts';
+import { showPresence } from './postgres-schema.ts';
 
 const RETRY_MS = 500;
 
@@ -50,6 +51,7 @@ export class CommitListener implements AsyncDisposable {
     });
     try {
       await client.connect();
+      await showPresence(client);
       await client.query('listen writ_commit');
       // What was committed while nobody listened is told of by nobody.
       this.#advance();

@@ -27,8 +27,9 @@ import {
   Statements,
 } from './postgres-connection.ts';
 import { openError, storeError } from './postgres-errors.ts';
-import { LOCK_WRITERS, migratePostgres } from './postgres-schema.ts';
+import { beginWriting, migratePostgres } from './postgres-schema.ts';
 import type { PostgresTarget } from './postgres-url.ts';
+import type { Upgrade } from './schema-upgrade.ts';
 
 const READERS = 4;
 const READ_TIMEOUT_MS = 10_000;
@@ -38,13 +39,15 @@ const IDLE_MS = 60_000;
 const TURN_WAIT_MS = 10_000;
 
 /**
- * Connects, and brings the schema up to date.
- * @param migrations up to the version that the schema is to have, for a restore
+ * Connects; an empty store gets its schema.
+ * @param migrations up to the version that the schema is to have
+ * @param upgrade without it an older schema is refused
  * @throws Fault STATE_UNUSABLE that says what to mend
  */
 export async function openPostgres(
   target: PostgresTarget,
   migrations: readonly Migration[] = MIGRATIONS,
+  upgrade?: Upgrade,
 ): Promise<Datastore> {
   const pools = {
     writer: poolOf(target, WRITE_TIMEOUT_MS, 1),
@@ -53,7 +56,8 @@ export async function openPostgres(
   try {
     const client = await pools.writer.connect();
     try {
-      await migratePostgres(client, migrations);
+      const add = upgrade && ((from: number) => added(client, from, upgrade));
+      await migratePostgres(client, migrations, add);
     } finally {
       client.release();
     }
@@ -63,7 +67,14 @@ export async function openPostgres(
   }
   const origin = randomUUID();
   const listener = new CommitListener(clientConfig(target, READ_TIMEOUT_MS), origin);
-  return new PostgresStore({ ...pools, listener, origin });
+  const schemaVersion = migrations.at(-1)?.version ?? 0;
+  return new PostgresStore({ ...pools, listener, origin, schemaVersion });
+}
+
+async function added(client: pg.ClientBase, from: number, upgrade: Upgrade): Promise<void> {
+  const tx = new PostgresTransaction(client, new Statements());
+  await upgrade(tx, from);
+  await tx.end();
 }
 
 function poolOf(target: PostgresTarget, statementTimeoutMs: number, max: number): pg.Pool {
@@ -80,6 +91,7 @@ interface Parts {
   readonly listener: CommitListener;
   /** By which a server knows its own commits. */
   readonly origin: string;
+  readonly schemaVersion: number;
 }
 
 class PostgresStore implements Datastore {
@@ -142,7 +154,7 @@ class PostgresStore implements Datastore {
   }
 
   async #transact<T>(client: pg.ClientBase, work: (tx: Transaction) => Promise<T>) {
-    await plainQuery(client, `begin; ${LOCK_WRITERS}`);
+    await beginWriting(client, this.#parts.schemaVersion);
     const tx = new PostgresTransaction(client, this.#statements);
     try {
       const result = await work(tx);

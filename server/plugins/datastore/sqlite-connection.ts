@@ -7,8 +7,11 @@ const BUSY_TIMEOUT_MS = 1000;
 const MAXIMUM_CACHED_STATEMENTS = 300;
 /** Enough for the pages that a thousand new entries touch. */
 const CACHE_KIB = 16 * 1024;
-/** Of 4 KiB: a commit that moves them to the database waits for the disk, and all else with it. */
-const CHECKPOINT_PAGES = 4000;
+/**
+ * Of 4 KiB. At so many a commit moves to the database what `Checkpoints` has left, after which the log
+ * begins anew; it waits for the disk then, and all else with it.
+ */
+const CHECKPOINT_PAGES = 16_000;
 /** What libsql adds to the row that `get` returns. */
 const LIBSQL_EXTRA = '_metadata';
 
@@ -77,15 +80,14 @@ function bindable(value: SqlValue): SqlValue {
 }
 
 function readable(row: unknown): Row {
-  const columns = Object.entries(row as Record<string, SqlValue | ArrayBuffer>).filter(
-    ([name]) => name !== LIBSQL_EXTRA,
-  );
-  return Object.fromEntries(
-    columns.map(([name, value]) => [
-      name,
-      value instanceof ArrayBuffer ? new Uint8Array(value) : value,
-    ]),
-  );
+  const values = row as Record<string, SqlValue | ArrayBuffer>;
+  const read: Record<string, SqlValue> = {};
+  for (const name in values) {
+    const value = values[name] ?? null;
+    if (name !== LIBSQL_EXTRA)
+      read[name] = value instanceof ArrayBuffer ? new Uint8Array(value) : value;
+  }
+  return read;
 }
 
 /** A wrong statement or a broken constraint is a bug of ours; everything else is the store's failure. */

@@ -20,14 +20,17 @@ export async function insertRows(
   if (first === undefined) return;
   const isShared = columns.map((_, at) => rows.every((row) => row[at] === first[at]));
   const shared = first.filter((_, at) => isShared[at]);
+  const own = columns.map((_, at) => at).filter((at) => !isShared[at]);
   const head = `insert into ${table} (${columns.join(', ')}) values `;
   const many = head + places(isShared, ROWS_A_STATEMENT);
   const one = head + places(isShared, 1);
   for (let start = 0, size = 0; start < rows.length; start += size) {
     size = rows.length - start >= ROWS_A_STATEMENT ? ROWS_A_STATEMENT : 1;
     if (start % ROWS_AT_ONCE === 0 && start > 0) await breathe();
-    const own = rows.slice(start, start + size).map((row) => row.filter((_, at) => !isShared[at]));
-    live().run(size === 1 ? one : many, [...shared, ...own.flat()]);
+    const values = [...shared];
+    for (let n = start; n < start + size; n += 1)
+      for (const at of own) values.push(rows[n]?.[at] ?? null);
+    live().run(size === 1 ? one : many, values);
   }
 }
 

@@ -16,38 +16,49 @@ import type {
   Transaction,
 } from './datastore.ts';
 import { MIGRATIONS, type Migration } from './migrations.ts';
+import type { Upgrade } from './schema-upgrade.ts';
+import { Checkpoints } from './sqlite-checkpoints.ts';
 import { Connection, isLocked } from './sqlite-connection.ts';
 import { findRows, insertRows } from './sqlite-rows.ts';
+import { migrateSqlite } from './sqlite-schema.ts';
 
 /** How long after it was asked for a transaction still waits for another process's lock. */
 const LOCK_WAIT_MS = 1000;
 const LOCK_LOOK_MS = 20;
 
 /**
- * Opens the store and brings its schema up to date.
+ * Opens the store; an empty one gets its schema.
  * @param file a path, made with mode 0600 if it is not there, or `:memory:`
- * @param migrations up to the version that the schema is to have, for a restore
- * @throws Fault STATE_UNUSABLE if its schema is newer than this program, or it is no store of ours
+ * @param migrations up to the version that the schema is to have
+ * @param upgrade without it an older schema is refused
+ * @throws Fault STATE_UNUSABLE if its schema is another than this program's, or it is no store of ours
  */
 export async function openSqlite(
   file: string,
   migrations: readonly Migration[] = MIGRATIONS,
+  upgrade?: Upgrade,
 ): Promise<Datastore> {
   if (file === ':memory:') {
     const only = new Connection(file);
-    migrate(only, migrations);
+    await migrateSqlite(only, migrations, undefined);
     return new SqliteStore(file, only, only);
   }
   try {
     closeSync(openSync(file, 'a', 0o600));
     const writer = new Connection(file);
-    migrate(writer, migrations);
+    await migrateSqlite(writer, migrations, upgrade && ((from) => added(writer, from, upgrade)));
     writer.exec('pragma busy_timeout = 0');
     return new SqliteStore(file, writer, new Connection(file));
   } catch (error) {
-    if (error instanceof Fault && error.code === 'STATE_UNUSABLE') throw error;
+    if (error instanceof Fault && error.code !== 'STORE_UNAVAILABLE') throw error;
     throw new Fault('STATE_UNUSABLE', `the store ${file} cannot be opened`, { cause: error });
   }
+}
+
+async function added(writer: Connection, from: number, upgrade: Upgrade): Promise<void> {
+  const tx = new SqliteTransaction(writer);
+  await upgrade(tx, from);
+  tx.end();
 }
 
 class SqliteStore implements Datastore {
@@ -55,6 +66,7 @@ class SqliteStore implements Datastore {
   readonly #file: string;
   readonly #writer: Connection;
   readonly #reader: Connection;
+  readonly #checkpoints: Checkpoints | undefined;
   #queue: Promise<unknown> = Promise.resolve();
   #closed = false;
 
@@ -62,6 +74,7 @@ class SqliteStore implements Datastore {
     this.#file = file;
     this.#writer = writer;
     this.#reader = reader;
+    this.#checkpoints = writer === reader ? undefined : new Checkpoints(file);
   }
 
   async get(sql: string, ...parameters: readonly SqlValue[]): Promise<Row | undefined> {
@@ -90,6 +103,7 @@ class SqliteStore implements Datastore {
       await this.#begin(giveUpMs);
       const tx = new SqliteTransaction(this.#writer);
       const result = await this.#commit(tx, work);
+      this.#checkpoints?.written(tx.rows);
       // Still in this transaction's turn, so that what they feed sees changes in the order of commits.
       for (const then of tx.afterCommits) then();
       return result;
@@ -143,6 +157,7 @@ class SqliteStore implements Datastore {
     await this.#inTurn(async () => {
       if (this.#closed) return;
       this.#closed = true;
+      await this.#checkpoints?.[Symbol.asyncDispose]();
       if (this.#reader !== this.#writer) this.#reader.close();
       this.#writer.close();
     });
@@ -180,6 +195,8 @@ class SqliteSnapshot implements Snapshot {
 class SqliteTransaction implements Transaction {
   readonly #connection: Connection;
   readonly afterCommits: (() => void)[] = [];
+  /** How many it has changed. */
+  rows = 0;
   #open = true;
 
   constructor(connection: Connection) {
@@ -195,7 +212,9 @@ class SqliteTransaction implements Transaction {
   }
 
   async run(sql: string, ...parameters: readonly SqlValue[]): Promise<number> {
-    return this.#live().run(sql, parameters);
+    const rows = this.#live().run(sql, parameters);
+    this.rows += rows;
+    return rows;
   }
 
   findMany(init: KeysInit): Promise<Row[]> {
@@ -203,6 +222,7 @@ class SqliteTransaction implements Transaction {
   }
 
   insertMany(init: RowsInit): Promise<void> {
+    this.rows += init.rows.length;
     return insertRows(() => this.#live(), init);
   }
 
@@ -218,27 +238,5 @@ class SqliteTransaction implements Transaction {
   #live(): Connection {
     if (!this.#open) throw new Error('a transaction was used after its end');
     return this.#connection;
-  }
-}
-
-function migrate(connection: Connection, migrations: readonly Migration[]): void {
-  const version = Number(connection.all('pragma user_version', [])[0]?.user_version);
-  const newest = migrations.at(-1)?.version ?? 0;
-  if (version > newest) {
-    throw new Fault(
-      'STATE_UNUSABLE',
-      `the store has schema version ${version}, this program knows ${newest}: run the newer program`,
-    );
-  }
-  for (const migration of migrations.filter((one) => one.version > version)) {
-    connection.exec('begin immediate');
-    try {
-      connection.exec(migration.sql);
-      connection.exec(`pragma user_version = ${migration.version}`);
-      connection.exec('commit');
-    } catch (error) {
-      connection.rollBack();
-      throw error;
-    }
   }
 }

@@ -1,15 +1,13 @@
 /** The keys of a token issuer, as its JSON Web Key Set tells them. */
 import { createPublicKey, type KeyObject } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
-import { isTokenAlgorithm } from '../../../identity/compact-jws.ts';
+import { isTokenAlgorithm, isTokenKey } from '../../../identity/compact-jws.ts';
 import type { Clock } from '../../../runtime/clock.ts';
 import { Fault } from '../../../runtime/fault.ts';
-import { httpsJson } from './https-json.ts';
+import { httpsJson } from '../../../runtime/https-json.ts';
 
 const MAXIMUM_KEYS = 100;
 const MAXIMUM_BYTES = 1024 * 1024;
-const RSA_BITS = { least: 2048, most: 8192 };
-const CURVES: ReadonlySet<unknown> = new Set(['prime256v1', 'secp384r1', 'secp521r1']);
 
 /** How long keys are used before they are asked for anew: a key that was withdrawn goes within this. */
 const KEPT_MS = 60 * 60 * 1000;
@@ -53,14 +51,7 @@ function tokenKey(jwk: Record<string, unknown>): TokenKey | undefined {
   } catch {
     return undefined;
   }
-  return isStrong(key) ? { keyId, alg, key } : undefined;
-}
-
-function isStrong({ asymmetricKeyDetails: details }: KeyObject): boolean {
-  const bits = details?.modulusLength;
-  return bits === undefined
-    ? CURVES.has(details?.namedCurve)
-    : bits >= RSA_BITS.least && bits <= RSA_BITS.most;
+  return isTokenKey(key) ? { keyId, alg, key } : undefined;
 }
 
 /** Reads a set from where it lies. Rejects if it cannot be had now. */

@@ -77,6 +77,11 @@ describe('k8sPsatAttestor', () => {
     await attest(shown({ audiences: ['vault'] }), { audience: ['vault'] });
   });
 
+  it('refuses the word of an API server that looks at no audience', async () => {
+    kube.ignoresAudiences = true;
+    await assert.rejects(attest(shown({ audiences: ['vault'] })), refused(/another audience/));
+  });
+
   it('refuses service accounts that are not on the list, and tokens without a pod', async () => {
     await assert.rejects(
       attest(shown(), { service_account_allow_list: ['spire:other'] }),

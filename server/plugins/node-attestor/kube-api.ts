@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import * as v from 'valibot';
 import { Fault } from '../../../runtime/fault.ts';
-import { httpsJson } from './https-json.ts';
+import { httpsJson } from '../../../runtime/https-json.ts';
 
 export interface KubeApiOptions {
   readonly server: string;

@@ -80,7 +80,8 @@ export function readDiskAuthority(
 function faultsOf({ basicConstraints, keyUsage, notBefore, notAfter }: Certificate, now: Date) {
   const faults: string[] = [];
   if (basicConstraints?.ca !== true) faults.push('is none of an authority (CA:TRUE)');
-  if (keyUsage?.has('keyCertSign') !== true) faults.push('may not sign certificates (keyCertSign)');
+  if (keyUsage?.has('keyCertSign') === false)
+    faults.push('may not sign certificates (keyCertSign)');
   if (notAfter <= now) faults.push(`has expired at ${notAfter.toISOString()}`);
   if (notBefore > now) faults.push(`is not valid before ${notBefore.toISOString()}`);
   return faults;

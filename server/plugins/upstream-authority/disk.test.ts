@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import type { KeyObject } from 'node:crypto';
+import { generateKeyPairSync } from 'node:crypto';
 import { chmodSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { verifySvid } from '../../../identity/verify.ts';
@@ -140,6 +141,24 @@ describe('diskUpstream', () => {
     ]);
   });
 
+  const organisations: [string, () => HandMade][] = [
+    ['with the SPIFFE ID of another trust domain', () => root({ uris: ['spiffe://local'] })],
+    ['without SPIFFE ID or key usage', () => root({ uris: [], keyUsage: null })],
+    [
+      'on P-521',
+      () => root({ key: generateKeyPairSync('ec', { namedCurve: 'P-521' }).privateKey }),
+    ],
+  ];
+  for (const [what, make] of organisations)
+    it(`signs below a root ${what}, such as an organisation has`, async () => {
+      const ca = make();
+      hold([ca], ca.key);
+      await using world = await AuthorityWorld.create({ upstream: await open() });
+      const authority = world.signing(await world.open());
+      const { chain } = await world.sign(authority);
+      verifySvid(chain, () => authority.bundle.value, world.clock.now());
+    });
+
   const early = new Date(START.getTime() + 1000);
   const top = root();
   const unfit: [string, () => HandMade[], RegExp, HandMade[]?][] = [
@@ -152,10 +171,19 @@ describe('diskUpstream', () => {
     ['a root that may have no authority below', () => [root({ pathLength: 0 })], /path length/],
     [
       'the authority of another trust domain',
-      () => [root({ uris: ['spiffe://other.org'] })],
+      () => [root({ issuer: top, name: 'A', uris: ['spiffe://other.org'] }), top],
       /another trust domain/,
     ],
-    ['usage that is not critical', () => [root({ keyUsageCritical: false })], /lacks keyCertSign/],
+    [
+      'usage that is not critical below the root',
+      () => [root({ issuer: top, name: 'A', keyUsageCritical: false }), top],
+      /lacks keyCertSign/,
+    ],
+    [
+      'an authority below the root without usage',
+      () => [root({ issuer: top, name: 'A', keyUsage: null }), top],
+      /lacks keyCertSign/,
+    ],
     ['usage without keyCertSign', () => [root({ keyUsage: USAGE.cRLSign })], /keyCertSign/],
     [
       'roots that did not sign it',

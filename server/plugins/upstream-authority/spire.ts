@@ -9,7 +9,7 @@ import { Fault } from '../../../runtime/fault.ts';
 import { RpcChannel, RpcError } from '../../../runtime/grpc-client.ts';
 import type { Logger } from '../../../runtime/log.ts';
 import { X509Source } from '../../../sdk/x509-source.ts';
-import { jwtFromMessages, jwtKeyMessage } from '../../registry/bundle-message.ts';
+import { jwtKeyMessage, usableJwtFromMessages } from '../../registry/bundle-message.ts';
 import type { MintedAuthority, UpstreamAuthority, UpstreamBundle } from './upstream-authority.ts';
 
 export interface SpireUpstreamOptions {
@@ -60,16 +60,12 @@ export class SpireUpstream implements UpstreamAuthority, AsyncDisposable {
   }
 
   async *watchBundle(signal: AbortSignal): AsyncIterable<UpstreamBundle> {
-    let told: bigint | undefined;
     for (;;) {
-      const { x509Authorities, jwtAuthorities, sequenceNumber } = await this.#call((channel) =>
+      const { x509Authorities, jwtAuthorities } = await this.#call((channel) =>
         channel.client(BundleRpc).getBundle({}, { signal }),
       );
-      if (told !== sequenceNumber) {
-        const x509 = x509Authorities.map(({ asn1 }) => asn1);
-        yield { x509, jwt: jwtFromMessages(jwtAuthorities) };
-        told = sequenceNumber;
-      }
+      const x509 = x509Authorities.map(({ asn1: der, tainted }) => ({ der, tainted }));
+      yield { x509, jwt: usableJwtFromMessages(jwtAuthorities) };
       await this.#options.clock.wait(POLL_MS, signal);
     }
   }
@@ -80,7 +76,7 @@ export class SpireUpstream implements UpstreamAuthority, AsyncDisposable {
         .client(BundleRpc)
         .publishJWTAuthority({ jwtAuthority: jwtKeyMessage(key) }, { signal }),
     );
-    return jwtFromMessages(jwtAuthorities);
+    return usableJwtFromMessages(jwtAuthorities);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

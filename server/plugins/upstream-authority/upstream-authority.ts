@@ -1,4 +1,4 @@
-import type { JwtAuthority } from '../../../identity/bundle.ts';
+import type { JwtAuthority, X509Authority } from '../../../identity/bundle.ts';
 
 /** An intermediate authority that an upstream one has signed. */
 export interface MintedAuthority {
@@ -10,8 +10,7 @@ export interface MintedAuthority {
 
 /** What the upstream trusts. */
 export interface UpstreamBundle {
-  /** DER. */
-  readonly x509: readonly Uint8Array[];
+  readonly x509: readonly Pick<X509Authority, 'der' | 'tainted'>[];
   readonly jwt: readonly JwtAuthority[];
 }
 
@@ -31,7 +30,10 @@ export interface UpstreamAuthority {
     signal: AbortSignal,
   ): Promise<MintedAuthority>;
 
-  /** What the upstream trusts now, then each time that changes, until `signal` aborts. */
+  /**
+   * What the upstream trusts now, then every few seconds, until `signal` aborts. What is tainted is to be
+   * replaced; what it no longer has, it has withdrawn.
+   */
   watchBundle?(signal: AbortSignal): AsyncIterable<UpstreamBundle>;
 
   /**

@@ -1,7 +1,7 @@
-/** Small JSON documents from the servers that a node attestor asks: always TLS, never redirected. */
+/** Small JSON documents of other servers: always TLS, never redirected. */
 import { readFile } from 'node:fs/promises';
 import { request } from 'node:https';
-import { Fault } from '../../../runtime/fault.ts';
+import { Fault } from './fault.ts';
 
 const TIMEOUT_MS = 10_000;
 const MAXIMUM_BYTES = 1024 * 1024;
@@ -15,6 +15,8 @@ export interface HttpsJsonRequest {
   /** Sent as the body of a POST; without it the request is a GET. */
   readonly body?: object;
   readonly bearer?: string;
+  /** Ends it before the ten seconds are over. */
+  readonly signal?: AbortSignal;
 }
 
 export interface HttpsJsonAnswer {
@@ -36,7 +38,7 @@ export async function httpsJson(asked: HttpsJsonRequest): Promise<HttpsJsonAnswe
 }
 
 function exchange(
-  { url, body, bearer }: HttpsJsonRequest,
+  { url, body, bearer, signal }: HttpsJsonRequest,
   ca: Buffer | undefined,
 ): Promise<HttpsJsonAnswer> {
   const text = body === undefined ? undefined : JSON.stringify(body);
@@ -50,8 +52,10 @@ function exchange(
   const options = {
     ...{ method: text === undefined ? 'GET' : 'POST', headers, agent: false },
     // Of the whole exchange: a server that drips bytes would hold a socket's own timeout off.
-    signal: AbortSignal.timeout(TIMEOUT_MS),
+    signal: AbortSignal.any([AbortSignal.timeout(TIMEOUT_MS), ...(signal ? [signal] : [])]),
     minVersion: 'TLSv1.2' as const,
+    // Said aloud: left out, a variable of the environment could turn it off.
+    rejectUnauthorized: true,
     ...(ca === undefined ? {} : { ca }),
   };
   return new Promise((resolve, reject) => {

@@ -1,8 +1,24 @@
 import { createPublicKey } from 'node:crypto';
-import { type Bundle, makeBundle, x509Authority } from '../identity/bundle.ts';
-import type { TrustDomain } from '../identity/spiffe-id.ts';
-import type { Bundle as BundleMessage } from '../proto/gen/spire/api/types/bundle_pb.ts';
 import { Fault } from '../runtime/fault.ts';
+import { type Bundle, makeBundle, x509Authority } from './bundle.ts';
+import type { TrustDomain } from './spiffe-id.ts';
+
+/** `spire.api.types.Bundle`, as far as it is read. */
+export interface BundleMessage {
+  readonly trustDomain: string;
+  readonly x509Authorities: readonly { readonly asn1: Uint8Array; readonly tainted: boolean }[];
+  readonly jwtAuthorities: readonly {
+    readonly keyId: string;
+    /** SubjectPublicKeyInfo, DER. */
+    readonly publicKey: Uint8Array;
+    /** Unix seconds, 0 for none. */
+    readonly expiresAt: bigint;
+    readonly tainted: boolean;
+  }[];
+  readonly sequenceNumber: bigint;
+  /** Seconds. */
+  readonly refreshHint: bigint;
+}
 
 /**
  * A trust domain's bundle as its server tells it.

@@ -1,0 +1,57 @@
+import assert from 'node:assert/strict';
+import { Fault } from '../../runtime/fault.ts';
+import { onEachStore } from '../../test/fixtures/each-store.ts';
+import type { Datastore, Transaction } from '../plugins/datastore/datastore.ts';
+import { SharedTransactions } from './shared-transactions.ts';
+
+onEachStore('SharedTransactions', (fresh) => {
+  let store: Datastore;
+  let shared: SharedTransactions;
+  /** Which transactions there were, by how many works each had. */
+  let seen: Map<Transaction, number>;
+  beforeEach(async () => {
+    store = await fresh().open();
+    shared = new SharedTransactions(store);
+    seen = new Map();
+  });
+  afterEach(() => store[Symbol.asyncDispose]());
+
+  const put = (key: string, refuse = false) =>
+    shared.run(async (tx) => {
+      seen.set(tx, (seen.get(tx) ?? 0) + 1);
+      await tx.run('insert into meta (key, value) values (?, ?)', key, key);
+      if (refuse) throw new Fault('FAILED_PRECONDITION', `not ${key}`);
+      return key;
+    });
+  const kept = async () =>
+    (await store.all(`select key from meta where key like 'k%' order by key`)).map(
+      ({ key }) => key,
+    );
+
+  it('commits what comes meanwhile together, each with its own result', async () => {
+    const keys = Array.from({ length: 20 }, (_, n) => `k${n}`);
+    assert.deepEqual(await Promise.all(keys.map((key) => put(key))), keys);
+    assert.deepEqual(await kept(), keys.sort());
+    assert.ok(seen.size < keys.length, `${seen.size} transactions`);
+    assert.equal(await put('k-later'), 'k-later');
+  });
+
+  it('keeps all but what fails, which hears of its own fault', async () => {
+    const works = ['k1', 'k2', 'k3', 'k4'].map((key) => put(key, key === 'k3'));
+    const outcomes = await Promise.allSettled(works);
+    assert.deepEqual(
+      outcomes.map(({ status }) => status),
+      ['fulfilled', 'fulfilled', 'rejected', 'fulfilled'],
+    );
+    await assert.rejects(works[2] ?? assert.fail(), { code: 'FAILED_PRECONDITION' });
+    assert.deepEqual(await kept(), ['k1', 'k2', 'k4']);
+  });
+
+  it('tells all of a store that is closed', async () => {
+    await store[Symbol.asyncDispose]();
+    for (const outcome of await Promise.allSettled([put('k1'), put('k2')])) {
+      assert.equal(outcome.status, 'rejected');
+      assert.equal(outcome.status === 'rejected' && outcome.reason.code, 'STORE_UNAVAILABLE');
+    }
+  });
+});
