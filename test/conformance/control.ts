@@ -1,6 +1,6 @@
 /**
  * What the Go side asks of this one, as POSTs of JSON over a Unix socket: to start servers and agents, to
- * end and restart them, to run `writ`, and to count rows of a server's store.
+ * end and restart them, to run `writ`, to count rows of a server's store, and to verify certificates.
  */
 import { once } from 'node:events';
 import { mkdir } from 'node:fs/promises';
@@ -9,8 +9,15 @@ import { join } from 'node:path';
 import { json } from 'node:stream/consumers';
 import * as v from 'valibot';
 import { Closers } from '../../runtime/closers.ts';
+import { checkByNode } from './node-verifier.ts';
 import type { ServerStore, Stores } from './stores.ts';
-import { runWrit, startAgent, startServer, type WritServer } from './writ-processes.ts';
+import {
+  runWrit,
+  startAgent,
+  startServer,
+  type WritAgent,
+  type WritServer,
+} from './writ-processes.ts';
 
 interface Known extends WritServer {
   readonly id: string;
@@ -22,9 +29,11 @@ type Answer = (body: unknown) => Promise<object>;
 const started = v.strictObject({ config: v.record(v.string(), v.unknown()) });
 const ended = v.strictObject({ server: v.string(), signal: v.picklist(['SIGTERM', 'SIGKILL']) });
 const named = v.strictObject({ server: v.string() });
+const agentNamed = v.strictObject({ agent: v.string() });
 const agentStarted = v.strictObject({ server: v.string(), join_string: v.string() });
 const command = v.strictObject({ server: v.string(), args: v.array(v.string()) });
 const counted = v.strictObject({ server: v.string(), sql: v.string() });
+const checked = v.strictObject({ chain: v.array(v.string()), roots: v.array(v.string()) });
 
 export interface Control extends AsyncDisposable {
   readonly socket: string;
@@ -56,6 +65,7 @@ function answersIn(
   closers: Closers,
 ): Readonly<Record<string, Answer>> {
   const servers = new Map<string, Known>();
+  const agents = new Map<string, WritAgent>();
   let made = 0;
   const nextFolder = async (kind: string): Promise<string> => {
     made += 1;
@@ -91,9 +101,15 @@ function answersIn(
     },
     '/agent/start': async (body) => {
       const { server, join_string: joinString } = v.parse(agentStarted, body);
-      const agent = await startAgent(await nextFolder('a'), find(server).address, joinString);
+      const id = await nextFolder('a');
+      const agent = await startAgent(id, find(server).address, joinString);
       closers.defer(() => agent.process[Symbol.asyncDispose]());
-      return { workload_api: agent.workloadApi };
+      agents.set(id, agent);
+      return { agent: id, workload_api: agent.workloadApi };
+    },
+    '/agent/end': async (body) => {
+      await agents.get(v.parse(agentNamed, body).agent)?.process.end('SIGKILL');
+      return {};
     },
     '/writ': async (body) => {
       const { server, args } = v.parse(command, body);
@@ -102,6 +118,10 @@ function answersIn(
     '/store/count': async (body) => {
       const { server, sql } = v.parse(counted, body);
       return { count: await find(server).store.count(sql) };
+    },
+    '/x509/check': async (body) => {
+      const { chain, roots } = v.parse(checked, body);
+      return checkByNode(chain, roots);
     },
   };
 }

@@ -29,6 +29,7 @@ describe("SPIRE's API, statement by statement", function () {
   before(async function () {
     this.timeout(BUILD_MS);
     if (!hasProgram('go')) skipWithout(this, 'Go');
+    if (!hasProgram('openssl')) skipWithout(this, 'OpenSSL');
     folder = await mkdtemp(join(tmpdir(), 'wc-'));
     program = await buildGoTests(folder);
     const { stdout } = await promisify(execFile)(program, ['-test.list', '.']);

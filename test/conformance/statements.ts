@@ -21,6 +21,7 @@ export const STATEMENTS: ReadonlyMap<number, string> = new Map([
   [20, 'admins register over TCP; agents and workloads do not'],
   [21, 'a second attestation within a second waits and is not refused'],
   [22, 'a JWT-SVID validates, lives 300 s and names its audiences'],
+  [23, 'a nested server gets an authority that signs what verifies, and publishes its key'],
   [24, 'a restart keeps the authority; lost keys make a new one that is published'],
   [25, 'kill -9 during creates leaves no half-written entry'],
   [48, 'bundles of other trust domains are required, restricted, dissociated and deleted'],

@@ -65,9 +65,12 @@ func TestS08BanJoinToken(t *testing.T) {
 	wantDenial(t, a.trySync(t), types.PermissionDeniedDetails_AGENT_BANNED)
 	found, err := s.operator(t).agents.GetAgent(deadline(t, callTime), &agentv1.GetAgentRequest{Id: a.id})
 	must(t, err)
-	if !found.Banned {
-		t.Fatal("it is not listed as banned")
+	if !found.Banned || found.X509SvidSerialNumber != "" {
+		t.Fatalf("banned it is %v", found)
 	}
+	_, err = s.operator(t).agents.BanAgent(deadline(t, callTime), &agentv1.BanAgentRequest{Id: a.id})
+	must(t, err)
+	wantDenial(t, a.trySync(t), types.PermissionDeniedDetails_AGENT_BANNED)
 }
 
 func TestS08EvictAndBanX509Pop(t *testing.T) {

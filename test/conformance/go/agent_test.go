@@ -89,6 +89,9 @@ func (s *server) attestWith(t *testing.T, data *types.AttestationData, solve sol
 	key := newKey(t)
 	result, err := attest(deadline(t, callTime), s.dial(t, nil), data, csrFor(t, key), solve)
 	must(t, err)
+	if result.Reattestable == (data.Type == "join_token") {
+		t.Errorf("by %s it is reattestable: %v", data.Type, result.Reattestable)
+	}
 	return s.agentOf(t, result.Svid, key)
 }
 
@@ -96,6 +99,9 @@ func (s *server) agentOf(t *testing.T, svid *types.X509SVID, key crypto.Signer) 
 	t.Helper()
 	leaf, err := x509.ParseCertificate(svid.CertChain[0])
 	must(t, err)
+	if svid.ExpiresAt != leaf.NotAfter.Unix() || len(leaf.URIs) != 1 || leaf.URIs[0].String() != textOf(svid.Id) {
+		t.Errorf("of %v until %d is told, the SVID is of %v until %s", svid.Id, svid.ExpiresAt, leaf.URIs, leaf.NotAfter)
+	}
 	pair := pairOf(svid.CertChain, key)
 	return &agent{s.dial(t, pair), svid.Id, leaf, svid.CertChain, pair}
 }

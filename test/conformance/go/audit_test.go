@@ -117,6 +117,17 @@ func TestS58EachIssuanceIsRecorded(t *testing.T) {
 		one := recordOf(t, records, serialOf(&issued{leaf: svid.leaf}))
 		one.want(t, a.id, svid.leaf.NotAfter)
 	}
+	// These six and no other, of six requests; what the server issues to itself is recorded as well.
+	requests, count := map[string]bool{}, 0
+	for _, one := range records {
+		if one.SpiffeID != serverID.String() {
+			requests[one.Attributes["request_id"]] = true
+			count++
+		}
+	}
+	if count != 6 || len(requests) != 6 || count == len(records) {
+		t.Errorf("%d records, of %d requests", count, len(requests))
+	}
 }
 
 // As many records as items, each with its own serial number.
@@ -131,8 +142,16 @@ func TestS58BatchIsRecorded(t *testing.T) {
 	}
 	results := a.tryX509(t, params...)
 	records := s.issuances(t)
+	request := ""
 	for _, result := range results {
 		leaf := parsed(t, result.Svid.CertChain[0])
-		recordOf(t, records, serialOf(&issued{leaf: leaf})).wantEntry(t, a, entry)
+		one := recordOf(t, records, serialOf(&issued{leaf: leaf}))
+		one.wantEntry(t, a, entry)
+		if request == "" {
+			request = one.Attributes["request_id"]
+		}
+		if one.Attributes["request_id"] != request {
+			t.Errorf("the items of one request have the ids %q and %q", request, one.Attributes["request_id"])
+		}
 	}
 }

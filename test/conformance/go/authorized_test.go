@@ -9,11 +9,16 @@ import (
 
 	agentv1 "github.com/spiffe/spire-api-sdk/proto/spire/api/server/agent/v1"
 	entryv1 "github.com/spiffe/spire-api-sdk/proto/spire/api/server/entry/v1"
+	svidv1 "github.com/spiffe/spire-api-sdk/proto/spire/api/server/svid/v1"
 	"github.com/spiffe/spire-api-sdk/proto/spire/api/types"
 	"google.golang.org/grpc/codes"
 )
 
-const graphs = 1000
+const (
+	graphs = 1000
+	// Of so many graphs one is held against what is issued, too.
+	issuedGraphs = 25
+)
 
 // An agent with what its attestation says of it. Its own ID is one of its selectors.
 type selectedAgent struct {
@@ -139,6 +144,9 @@ func TestS09AuthorizedEntriesAsTheModel(t *testing.T) {
 			if strings.Join(got, " ") != strings.Join(wanted, " ") {
 				t.Fatalf("graph %d, agent %d: got %v, the model says %v of %v", round, at, got, wanted, stored)
 			}
+			if round%issuedGraphs == 0 {
+				a.wantIssued(t, stored, wanted)
+			}
 		}
 		ids := []string{}
 		for _, entry := range stored {
@@ -148,10 +156,41 @@ func TestS09AuthorizedEntriesAsTheModel(t *testing.T) {
 		must(t, err)
 	}
 	t.Logf("%d entries reached in %d graphs", reached, graphs)
+	if reached < graphs {
+		t.Error("the graphs say too little: hardly an entry is reached")
+	}
 	for _, a := range agents {
 		if left := a.authorized(t); len(left) != 0 {
 			t.Fatalf("%d entries are left", len(left))
 		}
+	}
+}
+
+// What an agent gets SVIDs for, and what GetAuthorizedEntries gives it: what it may have and no other.
+func (a *agent) wantIssued(t *testing.T, stored []*types.Entry, wanted []string) {
+	t.Helper()
+	all, err := a.entries.GetAuthorizedEntries(deadline(t, callTime), &entryv1.GetAuthorizedEntriesRequest{})
+	must(t, err)
+	got := map[string]bool{}
+	for _, entry := range all.Entries {
+		got[entry.Id] = true
+	}
+	if strings.Join(sorted(got), " ") != strings.Join(wanted, " ") {
+		t.Fatalf("GetAuthorizedEntries gives %v of %v", sorted(got), wanted)
+	}
+	csr := csrFor(t, newKey(t))
+	params := make([]*svidv1.NewX509SVIDParams, len(stored))
+	for at, entry := range stored {
+		params[at] = &svidv1.NewX509SVIDParams{EntryId: entry.Id, Csr: csr}
+	}
+	for at, result := range a.tryX509(t, params...) {
+		code := codes.NotFound
+		if got[stored[at].Id] {
+			code = codes.OK
+		}
+		wantStatus(t, result.Status, code)
+		_, err := a.tryJWT(t, stored[at].Id, "audience")
+		wantCode(t, err, code)
 	}
 }
 

@@ -68,11 +68,14 @@ func TestS18Entry(t *testing.T) {
 	}
 	absent := proto.CloneOf(changed)
 	absent.Id = "no-such-entry"
+	nameless := proto.CloneOf(changed)
+	nameless.Id = ""
 	answer, err := c.entries.BatchUpdateEntry(deadline(t, callTime), &entryv1.BatchUpdateEntryRequest{
-		Entries: []*types.Entry{absent, changed}})
+		Entries: []*types.Entry{absent, changed, nameless}})
 	must(t, err)
-	wantStatus(t, answer.Results[0].Status, codes.NotFound)
-	wantStatus(t, answer.Results[1].Status, codes.OK)
+	for at, wanted := range []codes.Code{codes.NotFound, codes.OK, codes.NotFound} {
+		wantStatus(t, answer.Results[at].Status, wanted)
+	}
 
 	deleted, err := c.entries.BatchDeleteEntry(deadline(t, callTime),
 		&entryv1.BatchDeleteEntryRequest{Ids: []string{stored.Id, "no-such-entry", stored.Id}})

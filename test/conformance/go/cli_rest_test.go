@@ -46,6 +46,8 @@ func TestS18Mint(t *testing.T) {
 	for name, request := range map[string]*svidv1.MintJWTSVIDRequest{
 		"no audience":          {Id: idOf("/cli/minted")},
 		"no ID":                {Audience: []string{"a"}},
+		"a reserved ID":        {Id: idOf("/spire/agent/x"), Audience: []string{"a"}},
+		"no path":              {Id: idOf(""), Audience: []string{"a"}},
 		"another trust domain": {Id: &types.SPIFFEID{TrustDomain: "other.test", Path: "/a"}, Audience: []string{"a"}},
 	} {
 		_, err = c.MintJWTSVID(deadline(t, callTime), request)

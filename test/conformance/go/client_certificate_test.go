@@ -64,6 +64,8 @@ func TestS06ForeignClientCertificates(t *testing.T) {
 	future.NotBefore = time.Now().Add(30 * time.Minute)
 	authority := caTemplate("an authority")
 	authority.URIs = clientTemplate(own).URIs
+	signing := clientTemplate(own)
+	signing.KeyUsage |= x509.KeyUsageCertSign
 	for name, pair := range map[string]*tls.Certificate{
 		"unknown CA":           unknown.clientPair(t, clientTemplate(own)),
 		"expired":              trusted.clientPair(t, expired),
@@ -74,11 +76,19 @@ func TestS06ForeignClientCertificates(t *testing.T) {
 		"no path":              trusted.clientPair(t, clientTemplate("spiffe://"+domain)),
 		"no SPIFFE ID":         trusted.clientPair(t, clientTemplate("https://"+domain+"/agent")),
 		"a CA":                 trusted.clientPair(t, authority),
-		"an agent's ID":        trusted.clientPair(t, clientTemplate(own)),
+		"a leaf that signs":    trusted.clientPair(t, signing),
 		"another key":          pairOf(a.chain, newKey(t)),
 	} {
 		s.refusesClient(t, name, pair)
 	}
+	// Nothing is wrong with this one but that the agent's record has another serial number.
+	forged := s.dial(t, trusted.clientPair(t, clientTemplate(own)))
+	for method, call := range withIdentity(t, forged) {
+		if code := status.Code(call()); code != codes.PermissionDenied {
+			t.Errorf("an agent's ID: %s gives %v", method, code)
+		}
+	}
+	must(t, a.trySync(t))
 	t.Run("an SVID of its own that has expired", func(t *testing.T) {
 		t.Parallel()
 		entry := s.createOne(t, entryOf(a.id, "/expired/"+uniqueName()))
@@ -90,24 +100,45 @@ func TestS06ForeignClientCertificates(t *testing.T) {
 	})
 }
 
-// What asks for an identity does not run, and neither does what asks for none: the handshake fails, or
-// the certificate counts for nothing where nothing is asked.
+// Calls that need an agent's identity.
+func withIdentity(t *testing.T, c *connection) map[string]func() error {
+	t.Helper()
+	csr := csrFor(t, newKey(t))
+	return map[string]func() error{
+		"a sync": func() error { return new(copyOfEntries).trySync(t, &agent{connection: c}) },
+		"a renewal": func() error {
+			_, err := c.agents.RenewAgent(deadline(t, callTime), &agentv1.RenewAgentRequest{
+				Params: &agentv1.AgentX509SVIDParams{Csr: csr}})
+			return err
+		},
+		"issuing": func() error {
+			_, err := c.svids.BatchNewX509SVID(deadline(t, callTime), &svidv1.BatchNewX509SVIDRequest{
+				Params: []*svidv1.NewX509SVIDParams{{EntryId: "x", Csr: csr}}})
+			return err
+		},
+	}
+}
+
+// No RPC runs, not even those that need no identity: the connection is refused.
 func (s *server) refusesClient(t *testing.T, name string, pair *tls.Certificate) {
 	t.Helper()
 	c := s.dial(t, pair)
-	err := new(copyOfEntries).trySync(t, &agent{connection: c})
-	if code := status.Code(err); code != codes.PermissionDenied && code != codes.Unavailable {
-		t.Errorf("%s: a sync gives %v", name, err)
+	calls := withIdentity(t, c)
+	calls["the bundle"] = func() error {
+		_, err := c.bundles.GetBundle(deadline(t, callTime), &bundlev1.GetBundleRequest{})
+		return err
 	}
-	_, err = c.agents.RenewAgent(deadline(t, callTime), &agentv1.RenewAgentRequest{
-		Params: &agentv1.AgentX509SVIDParams{Csr: csrFor(t, newKey(t))}})
-	if code := status.Code(err); code != codes.PermissionDenied && code != codes.Unavailable {
-		t.Errorf("%s: a renewal gives %v", name, err)
+	token := s.joinToken(t, 600, nil)
+	csr := csrFor(t, newKey(t))
+	calls["an attestation"] = func() error {
+		_, err := attest(deadline(t, callTime), c, joinTokenData(token), csr, nil)
+		return err
 	}
-	_, err = c.svids.BatchNewX509SVID(deadline(t, callTime), &svidv1.BatchNewX509SVIDRequest{
-		Params: []*svidv1.NewX509SVIDParams{{EntryId: "x", Csr: csrFor(t, newKey(t))}}})
-	if code := status.Code(err); code != codes.PermissionDenied && code != codes.Unavailable {
-		t.Errorf("%s: issuing gives %v", name, err)
+	for method, call := range calls {
+		if err := call(); status.Code(err) != codes.Unavailable {
+			t.Errorf("%s: %s gives %v", name, method, err)
+		}
 	}
-	t.Logf("%s: %v", name, err)
+	// The token was not looked at.
+	must(t, s.tryJoin(t, token))
 }

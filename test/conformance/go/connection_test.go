@@ -23,8 +23,9 @@ import (
 )
 
 const (
-	domain         = "example.org"
-	callTime       = 20 * time.Second
+	domain = "example.org"
+	// Nothing promises it: a call that takes longer hangs.
+	callTime       = time.Minute
 	maximumMessage = 64 << 20
 )
 
@@ -44,11 +45,13 @@ type connection struct {
 	federation trustv1.TrustDomainClient
 }
 
-func connect(t *testing.T, target string, creds credentials.TransportCredentials) *connection {
+func connect(
+	t *testing.T, target string, creds credentials.TransportCredentials, more ...grpc.DialOption,
+) *connection {
 	t.Helper()
-	conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(creds),
-		grpc.WithDefaultCallOptions(
-			grpc.MaxCallRecvMsgSize(maximumMessage), grpc.MaxCallSendMsgSize(maximumMessage)))
+	options := []grpc.DialOption{grpc.WithTransportCredentials(creds), grpc.WithDefaultCallOptions(
+		grpc.MaxCallRecvMsgSize(maximumMessage), grpc.MaxCallSendMsgSize(maximumMessage))}
+	conn, err := grpc.NewClient(target, append(options, more...)...)
 	must(t, err)
 	t.Cleanup(func() { conn.Close() })
 	return &connection{

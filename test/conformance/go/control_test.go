@@ -56,6 +56,8 @@ func startServer(t *testing.T, config fields) *server {
 	t.Helper()
 	started := &server{}
 	must(t, ask("/server/start", fields{"config": config}, started))
+	// What stays would take the time, and its store's connections, of the tests that follow.
+	t.Cleanup(func() { started.end(t, "SIGKILL") })
 	return started
 }
 
@@ -114,9 +116,11 @@ func (s *server) writ(t *testing.T, args ...string) string {
 func (s *server) startAgent(t *testing.T, joinString string) string {
 	t.Helper()
 	var answer struct {
+		Agent       string `json:"agent"`
 		WorkloadAPI string `json:"workload_api"`
 	}
 	must(t, ask("/agent/start", fields{"server": s.ID, "join_string": joinString}, &answer))
+	t.Cleanup(func() { must(t, ask("/agent/end", fields{"agent": answer.Agent}, &struct{}{})) })
 	return "unix://" + answer.WorkloadAPI
 }
 

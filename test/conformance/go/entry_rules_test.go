@@ -116,6 +116,19 @@ func TestS16SimilarEntries(t *testing.T) {
 	if !proto.Equal(result.Entry, first) {
 		t.Fatalf("%v came back for %v", result.Entry, first)
 	}
+	// Within one batch as well, and as the mask wants to see it.
+	twice := entryOf(idOf("/similar/node"), "/similar/"+uniqueName())
+	answer, err := operator.entries.BatchCreateEntry(deadline(t, callTime), &entryv1.BatchCreateEntryRequest{
+		Entries:    []*types.Entry{twice, proto.CloneOf(twice), again},
+		OutputMask: &types.EntryMask{Hint: true}})
+	must(t, err)
+	for at, wanted := range []codes.Code{codes.OK, codes.AlreadyExists, codes.AlreadyExists} {
+		wantStatus(t, answer.Results[at].Status, wanted)
+	}
+	if answer.Results[0].Entry.Id == "" || !proto.Equal(answer.Results[0].Entry, answer.Results[1].Entry) ||
+		!proto.Equal(answer.Results[2].Entry, &types.Entry{Id: first.Id, Hint: "first"}) {
+		t.Errorf("by the mask %v", answer.Results)
+	}
 	for name, selectors := range map[string][]*types.Selector{
 		"a subset":   {selector("uid:1")},
 		"a superset": {selector("uid:1"), selector("gid:2"), selector("path:/a")},

@@ -149,9 +149,19 @@ func TestS48DeletedBundleLeavesTheStream(t *testing.T) {
 	watcher := own.watch(t)
 	foreign := spiffeid.RequireTrustDomainFromString("foreign.test")
 	watcher.until("the foreign bundle", func(now *workloadapi.X509Context) bool { return now.Bundles.Has(foreign) })
+	keys, err := workloadapi.NewBundleSource(deadline(t, callTime),
+		workloadapi.WithClientOptions(workloadapi.WithAddr(own.address)))
+	must(t, err)
+	t.Cleanup(func() { keys.Close() })
+	trustsKeys := func() bool {
+		_, err := keys.GetJWTBundleForTrustDomain(foreign)
+		return err == nil
+	}
+	until(t, followTime, "the foreign JWT keys", trustsKeys)
 	s.unfederate(t, "foreign.test", dissociate, codes.OK)
 	now := watcher.until("no foreign bundle", func(now *workloadapi.X509Context) bool { return !now.Bundles.Has(foreign) })
 	if len(now.SVIDs) != 1 || !now.Bundles.Has(trustDomain) {
 		t.Errorf("left are %d SVIDs and %d bundles", len(now.SVIDs), now.Bundles.Len())
 	}
+	until(t, followTime, "no foreign JWT keys", func() bool { return !trustsKeys() })
 }

@@ -25,6 +25,7 @@ func lintLeaf(t *testing.T, bundle *types.Bundle, chain []*x509.Certificate) {
 	t.Helper()
 	leaf := chain[0]
 	lintID(t, leaf)
+	lintRawID(t, leaf)
 	lintUsage(t, leaf)
 	lintNumbers(t, leaf)
 	signer := signerOf(t, bundle, chain)
@@ -32,13 +33,39 @@ func lintLeaf(t *testing.T, bundle *types.Bundle, chain []*x509.Certificate) {
 	if !bytes.Equal(leaf.AuthorityKeyId, signer.SubjectKeyId) || len(leaf.AuthorityKeyId) == 0 {
 		t.Errorf("4: AKID %x, the signer's SKID %x", leaf.AuthorityKeyId, signer.SubjectKeyId)
 	}
-	if len(leaf.SubjectKeyId) == 0 {
-		t.Error("4: no SKID")
+	if len(leaf.SubjectKeyId) == 0 || bytes.Equal(leaf.SubjectKeyId, signer.SubjectKeyId) {
+		t.Errorf("4: SKID %x", leaf.SubjectKeyId)
 	}
 	if leaf.NotAfter.After(signer.NotAfter) {
 		t.Errorf("it ends %s, its signer %s", leaf.NotAfter, signer.NotAfter)
 	}
 	verifyPath(t, bundle, chain)
+	verifyElsewhere(t, bundle, chain)
+}
+
+// The bytes of the SAN: Go's parsed URL would hide an upper-case scheme or a percent escape.
+func lintRawID(t *testing.T, leaf *x509.Certificate) {
+	t.Helper()
+	value, _ := extension(leaf, oidSAN)
+	var names []asn1.RawValue
+	if rest, err := asn1.Unmarshal(value, &names); err != nil || len(rest) != 0 {
+		t.Fatalf("2: the SAN: %v, %d bytes behind it", err, len(rest))
+	}
+	const uriTag, dnsTag = 6, 2
+	var uris []string
+	for _, name := range names {
+		switch name.Tag {
+		case uriTag:
+			uris = append(uris, string(name.Bytes))
+		case dnsTag:
+		default:
+			t.Errorf("2: a name with the tag %d", name.Tag)
+		}
+	}
+	wanted := "spiffe://" + domain + leaf.URIs[0].EscapedPath()
+	if len(uris) != 1 || uris[0] != wanted || leaf.URIs[0].EscapedPath() != leaf.URIs[0].Path {
+		t.Errorf("2: the URI names %q, parsed %q", uris, leaf.URIs[0])
+	}
 }
 
 // Section 2, 3.1 and SPIFFE-ID's own rules.
@@ -81,8 +108,8 @@ func lintUsage(t *testing.T, leaf *x509.Certificate) {
 	if leaf.IsCA {
 		t.Error("4.1: cA")
 	}
-	if _, critical := extension(leaf, oidBasicConstraints); leaf.BasicConstraintsValid && !critical {
-		t.Error("4.1: basicConstraints is not critical")
+	if _, critical := extension(leaf, oidBasicConstraints); !leaf.BasicConstraintsValid || !critical {
+		t.Error("4.1: basicConstraints is not there or not critical")
 	}
 	if found, _ := extension(leaf, oidNameConstraints); found != nil {
 		t.Error("4.2: nameConstraints in a leaf")
@@ -119,7 +146,7 @@ func lintNumbers(t *testing.T, leaf *x509.Certificate) {
 	if leaf.SerialNumber.Sign() <= 0 || leaf.SerialNumber.BitLen() > 159 {
 		t.Errorf("the serial number %s", leaf.SerialNumber)
 	}
-	if now := time.Now(); leaf.NotBefore.After(now) || !leaf.NotAfter.After(now) {
+	if now := time.Now(); leaf.NotBefore.After(now.Add(-9*time.Second)) || !leaf.NotAfter.After(now) {
 		t.Errorf("valid from %s to %s", leaf.NotBefore, leaf.NotAfter)
 	}
 }

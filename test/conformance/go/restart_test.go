@@ -52,9 +52,7 @@ func TestS24LostKeysMakeANewAuthority(t *testing.T) {
 	s := startServer(t, fields{})
 	raw, own := s.newAgent(t, nil), s.ownAgent(t)
 	entry := s.createOne(t, entryOf(raw.id, "/lost/raw"))
-	ownEntry := own.entry("/lost/own")
-	ownEntry.X509SvidTtl = 20
-	s.createOne(t, ownEntry)
+	ownEntry := s.createOne(t, own.entry("/lost/own"))
 	source := own.source(t)
 	old, _, _, err := x509Authorities(t, s).state()
 	must(t, err)
@@ -83,7 +81,14 @@ func TestS24LostKeysMakeANewAuthority(t *testing.T) {
 		_, _, err = x509svid.Verify(one.certificates(t), x509Bundle(t, s.bundle(t)))
 		must(t, err)
 	}
-	until(t, 20*time.Second, "the workload has an SVID of the new authority", func() bool {
+	// The workload is served all the while, comes to trust the new authority, and gets its next SVID of it.
+	until(t, followTime, "the workload trusts the new authority", func() bool {
+		wantVerified(t, source)
+		return trustedBy(source)[active] != nil && trustedBy(source)[old] != nil
+	})
+	ownEntry.DnsNames = []string{"renewed.test"}
+	s.update(t, ownEntry, &types.EntryMask{DnsNames: true})
+	until(t, followTime, "the workload has an SVID of the new authority", func() bool {
 		return signedBy(wantVerified(t, source)) == active
 	})
 }

@@ -1,14 +1,20 @@
 package conformance
 
 import (
+	"reflect"
 	"testing"
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/workloadapi"
+	svidv1 "github.com/spiffe/spire-api-sdk/proto/spire/api/server/svid/v1"
+	"github.com/spiffe/spire-api-sdk/proto/spire/api/types"
 	"google.golang.org/grpc/codes"
 )
 
-// How long after the operator's act an identity may still be issued to: none, once the act is answered.
+// How long a workload's open stream may hold an identity after the operator's command has ended. Nothing is
+// issued to it from the end of the command on.
+const revocationTime = 5 * time.Second
+
 func TestS56RevokedIdentityIsNotIssued(t *testing.T) {
 	for _, act := range []string{"suspend", "retire"} {
 		s := theServer(t)
@@ -17,7 +23,7 @@ func TestS56RevokedIdentityIsNotIssued(t *testing.T) {
 		entry, elsewhere := s.createOne(t, entryOf(a.id, path)), s.createOne(t, entryOf(other.id, path))
 		spared := s.createOne(t, entryOf(a.id, "/spared/"+uniqueName()))
 		a.x509SVID(t, entry.Id)
-		authority := x509IDs(t, s.bundle(t))
+		authority, keys := x509IDs(t, s.bundle(t)), jwtIDs(s.bundle(t))
 
 		s.writ(t, "identity", act, textOf(entry.SpiffeId), "--reason", "conformance")
 		for agent, id := range map[*agent]string{a: entry.Id, other: elsewhere.Id} {
@@ -36,6 +42,21 @@ func TestS56RevokedIdentityIsNotIssued(t *testing.T) {
 			if before, known := authority[id]; !known || before != tainted {
 				t.Errorf("%s: the authority %s changed", act, id)
 			}
+		}
+		if got := jwtIDs(s.bundle(t)); !reflect.DeepEqual(got, keys) {
+			t.Errorf("%s: the JWT authorities %v became %v", act, keys, got)
+		}
+		// Nor by another door: no operator mints it, and no new entry of its name is issued to.
+		_, err := s.operator(t).svids.MintX509SVID(deadline(t, callTime),
+			&svidv1.MintX509SVIDRequest{Csr: csrWithID(t, newKey(t), path)})
+		t.Logf("%s: minting: %v", act, err)
+		if err == nil {
+			t.Errorf("%s: an X509-SVID was minted", act)
+		}
+		again := entryOf(a.id, path)
+		again.Selectors = []*types.Selector{selector("gid:4000000000")}
+		if result := createEach(t, s.operator(t), []*types.Entry{again})[0]; codes.Code(result.Status.Code) == codes.OK {
+			t.Logf("%s: a new entry is told: %s", act, a.refusal(t, result.Entry.Id))
 		}
 	}
 }
@@ -63,10 +84,14 @@ func TestS56RevokedIdentityLeavesTheStream(t *testing.T) {
 	watcher := own.watch(t)
 	both := func(now *workloadapi.X509Context) bool { return len(now.SVIDs) == 2 }
 	watcher.until("both identities", both)
-	before := time.Now()
 	s.writ(t, "identity", "suspend", textOf(revoked.SpiffeId), "--reason", "conformance")
+	before := time.Now()
 	now := watcher.until("one identity", func(now *workloadapi.X509Context) bool { return len(now.SVIDs) == 1 })
-	t.Logf("gone %s after the operator's command began", time.Since(before).Round(time.Millisecond))
+	took := time.Since(before).Round(time.Millisecond)
+	t.Logf("gone %s after the operator's command", took)
+	if took > revocationTime {
+		t.Errorf("promised are %s", revocationTime)
+	}
 	if now.SVIDs[0].ID.Path() != "/revoked/other" {
 		t.Errorf("left is %s", now.SVIDs[0].ID)
 	}

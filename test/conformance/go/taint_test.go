@@ -13,10 +13,12 @@ import (
 func TestS52X509AuthorityTaintedAndRevoked(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, fields{})
-	raw, own := s.newAgent(t, nil), s.ownAgent(t)
+	raw, own, other := s.newAgent(t, nil), s.ownAgent(t), s.ownAgent(t)
 	rawEntry := s.createOne(t, entryOf(raw.id, "/tainted/raw"))
-	s.createOne(t, own.entry("/tainted/own"))
+	s.create(t, own.entry("/tainted/own"), own.entry("/tainted/too"), other.entry("/tainted/elsewhere"))
 	source := own.source(t)
+	workloads := []*seen{own.watch(t), other.watch(t)}
+	counts := []int{2, 1}
 	before, beforeRaw := wantVerified(t, source), raw.x509SVID(t, rawEntry.Id)
 
 	all := x509Authorities(t, s)
@@ -42,6 +44,12 @@ func TestS52X509AuthorityTaintedAndRevoked(t *testing.T) {
 	until(t, followTime, "the workload has an SVID of the new authority", func() bool {
 		return signedBy(wantVerified(t, source)) == second
 	})
+	// Of every agent all SVIDs.
+	for at, workload := range workloads {
+		workload.until("all SVIDs are of the new authority", func(now *workloadapi.X509Context) bool {
+			return len(now.SVIDs) == counts[at] && allSignedBy(now.SVIDs, second)
+		})
+	}
 	// The agent that this test plays renews as well, and uses what it got.
 	renewed := raw.renew(t, s)
 	must(t, renewed.trySync(t))
@@ -61,6 +69,15 @@ func TestS52X509AuthorityTaintedAndRevoked(t *testing.T) {
 	must(t, s.dial(t, renewed.pair).sync(t))
 	wantRefused(t, "revoke once more", all.revoke, first, codes.InvalidArgument, codes.NotFound, codes.FailedPrecondition)
 	all.wantState(t, second, "", "")
+}
+
+func allSignedBy(svids []*x509svid.SVID, authority string) bool {
+	for _, svid := range svids {
+		if signedBy(svid) != authority {
+			return false
+		}
+	}
+	return true
 }
 
 // Revokes an authority as soon as no agent depends on it.

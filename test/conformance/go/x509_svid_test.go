@@ -2,8 +2,12 @@ package conformance
 
 import (
 	"bytes"
+	"crypto"
+	"crypto/rand"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"math/big"
+	"net/url"
 	"testing"
 	"time"
 
@@ -56,6 +60,40 @@ func TestS12BatchKeepsItsOrder(t *testing.T) {
 		}
 		if results[at].Svid.ExpiresAt != leaf.NotAfter.Unix() {
 			t.Errorf("item %d: expires_at %d, the leaf's %d", at, results[at].Svid.ExpiresAt, leaf.NotAfter.Unix())
+		}
+	}
+}
+
+// The key is the request's, all else is the entry's.
+func TestS12OnlyTheKeyIsTaken(t *testing.T) {
+	s := theServer(t)
+	a := s.newAgent(t, nil)
+	entry := entryOf(a.id, "/only/"+uniqueName())
+	entry.DnsNames = []string{"entry.test"}
+	stored := s.createOne(t, entry)
+	for name, key := range map[string]crypto.Signer{"P-256": newKey(t), "RSA-2048": rsaKey(t)} {
+		other, err := url.Parse("spiffe://" + domain + "/spire/server")
+		must(t, err)
+		csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{
+			URIs: []*url.URL{other}, DNSNames: []string{"csr.test"}, EmailAddresses: []string{"a@csr.test"},
+			Subject: pkix.Name{CommonName: "csr", Organization: []string{"csr"}}}, key)
+		must(t, err)
+		result := a.tryX509(t, &svidv1.NewX509SVIDParams{EntryId: stored.Id, Csr: csr})[0]
+		wantStatus(t, result.Status, codes.OK)
+		if len(result.Svid.CertChain) != 1 {
+			t.Errorf("%s: a chain of %d below a self-signed authority", name, len(result.Svid.CertChain))
+		}
+		svid := &issued{leaf: parsed(t, result.Svid.CertChain[0]), chain: result.Svid.CertChain}
+		lintLeaf(t, s.bundle(t), svid.certificates(t))
+		if subject := svid.leaf.Subject.String(); subject != "CN=entry.test,O=SPIRE,C=US" {
+			t.Errorf("%s: the subject %s", name, subject)
+		}
+		if svid.leaf.URIs[0].Path != entry.SpiffeId.Path || len(svid.leaf.EmailAddresses) != 0 ||
+			len(svid.leaf.DNSNames) != 1 || svid.leaf.DNSNames[0] != "entry.test" {
+			t.Errorf("%s: the names %v %v %v", name, svid.leaf.URIs, svid.leaf.DNSNames, svid.leaf.EmailAddresses)
+		}
+		if !bytes.Equal(spki(t, svid.leaf.PublicKey), spki(t, key.Public())) {
+			t.Errorf("%s: another key", name)
 		}
 	}
 }

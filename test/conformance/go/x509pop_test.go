@@ -109,6 +109,9 @@ func popSolver(key crypto.Signer, nonce []byte) solver {
 		if err := json.Unmarshal(challenge, &asked); err != nil {
 			return nil, err
 		}
+		if (asked.RSA == nil) == (asked.ECDSA == nil) {
+			return nil, fmt.Errorf("not one challenge: %s", challenge)
+		}
 		theirs := nonce
 		switch {
 		case theirs != nil:
