@@ -5,16 +5,18 @@
 import { parseArgs } from 'node:util';
 import { Closers } from '../../runtime/closers.ts';
 import { type RunningUp, startUp } from '../fixtures/writ-up.ts';
+import { benchEntries } from './entries.ts';
 import { benchIdentity } from './identity.ts';
-import { benchPgbench } from './pgbench.ts';
+import { benchPostgres } from './postgres.ts';
 import { benchRevocation } from './revocation.ts';
 import type { Row } from './row.ts';
 import { benchSsh } from './ssh.ts';
 import { benchSshRevocation } from './ssh-revocation.ts';
 
 const ROWS: Readonly<Record<string, Row>> = {
+  entries: benchEntries,
   identity: benchIdentity,
-  pgbench: benchPgbench,
+  postgres: benchPostgres,
   revocation: benchRevocation,
   ssh: benchSsh,
   'ssh-revocation': benchSshRevocation,

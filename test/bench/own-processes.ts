@@ -37,6 +37,8 @@ export interface OwnServer extends OwnProcess {
   /** `host:port` of the TLS port. */
   readonly address: string;
   readonly adminSocket: string;
+  /** `host:port` of the health endpoint. */
+  readonly health: string;
   readonly readyMs: number;
 }
 
@@ -64,7 +66,7 @@ export async function startOwnServer({ stateDir, config }: OwnServerOptions): Pr
   });
   await untilReady(health, child);
   const readyMs = performance.now() - started;
-  return { ...own(child), address, adminSocket: join(stateDir, 'admin.sock'), readyMs };
+  return { ...own(child), address, adminSocket: join(stateDir, 'admin.sock'), health, readyMs };
 }
 
 export interface OwnAgent extends OwnProcess {
