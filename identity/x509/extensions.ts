@@ -146,7 +146,18 @@ export function readAuthorityKeyId(value: Uint8Array): Uint8Array | undefined {
 /** One extension, from the DER of its value. */
 export function derExtension(oid: string, critical: boolean, value: Uint8Array): Buffer {
   const flag = critical ? der(TAG.boolean, Buffer.of(0xff)) : Buffer.alloc(0);
-  return der(TAG.sequence, derOid(oid), flag, der(TAG.octetString, value));
+  return der(TAG.sequence, oidOf(oid), flag, der(TAG.octetString, value));
+}
+
+const OIDS = new Map<string, Buffer>();
+
+/** Those that a program writes are few. */
+function oidOf(oid: string): Buffer {
+  const known = OIDS.get(oid);
+  if (known !== undefined) return known;
+  const bytes = derOid(oid);
+  OIDS.set(oid, bytes);
+  return bytes;
 }
 
 /** The value of a SubjectAltName; names are ASCII, addresses as `net.isIP` reads them. */

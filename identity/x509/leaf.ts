@@ -164,9 +164,16 @@ function finished(
   return { der: whole, ...leaf };
 }
 
+const SERIAL_BYTES = 16;
+/** Asking for random bytes costs more than the bytes: enough for many serials, each used once. */
+const SERIALS_AT_ONCE = 256;
+let serials = Buffer.alloc(0);
+
 /** 16 random bytes; the first is 0x40 to 0x7f, so that the INTEGER is positive and never shorter. */
 export function newSerial(): Buffer {
-  const serial = randomBytes(16);
+  if (serials.length === 0) serials = randomBytes(SERIAL_BYTES * SERIALS_AT_ONCE);
+  const serial = Buffer.from(serials.subarray(0, SERIAL_BYTES));
+  serials = serials.subarray(SERIAL_BYTES);
   serial[0] = ((serial[0] ?? 0) & 0x3f) | 0x40;
   return serial;
 }

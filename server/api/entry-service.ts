@@ -30,7 +30,7 @@ import { eachItem, ITEM_OK, itemStatusOf } from './item-status.ts';
 import { LoopTurns } from './loop-turns.ts';
 import { masked } from './mask.ts';
 import { idOf, pageOf } from './paging.ts';
-import { SharedTransactions } from './shared-transactions.ts';
+import { SharedTransactions } from '../plugins/datastore/shared-transactions.ts';
 import { StreamLimit } from './stream-limit.ts';
 import { syncEntries } from './sync-entries.ts';
 

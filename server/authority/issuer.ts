@@ -13,12 +13,13 @@ import type { Actor } from '../access/actor.ts';
 import { gatewayNames } from '../access/gateways.ts';
 import type { AgentRecord } from '../attestation/agent-records.ts';
 import type { Datastore, Transaction } from '../plugins/datastore/datastore.ts';
+import { SharedTransactions } from '../plugins/datastore/shared-transactions.ts';
 import type { EntryIndex } from '../registry/entry-index.ts';
 import type { Identities } from '../registry/identities.ts';
 import { refuseGatewayNames } from '../registry/reserved-names.ts';
 import { memberId, memberIdFromText } from '../registry/spiffe-id-message.ts';
 import type { Credential } from '../registry/ttl-policy.ts';
-import type { Authority, SignedJwt, SignedX509 } from './authority.ts';
+import type { Authority, SignedJwt, SignedX509, X509Batch } from './authority.ts';
 import {
   type Asked,
   authorisedEntry,
@@ -62,11 +63,21 @@ export interface X509Params {
   readonly csr: Uint8Array;
 }
 
+interface X509Call {
+  readonly tx: Transaction;
+  readonly batch: X509Batch;
+  readonly agent: AgentRecord;
+  readonly actor: Actor;
+}
+
 export class Issuer {
   readonly #options: IssuerOptions;
+  /** For what signs one thing: calls that come together share a commit. */
+  readonly #transactions: SharedTransactions;
 
   constructor(options: IssuerOptions) {
     this.#options = options;
+    this.#transactions = new SharedTransactions(options.store);
   }
 
   /** One outcome for each of `params`, in their order, all of one transaction. */
@@ -77,11 +88,14 @@ export class Issuer {
   ): Promise<(IssuedX509 | Fault)[]> {
     return this.#options.store.transaction(async (tx) => {
       await requireAgent(tx, agent);
+      const batch = this.#options.authority.x509Batch();
       const outcomes: (IssuedX509 | Fault)[] = [];
       for (const one of params) {
         if (outcomes.length % CHUNK === CHUNK - 1) await breathe();
-        outcomes.push(await itemOutcome(() => this.#signEntryX509(tx, agent, one, actor)));
+        const sign = () => this.#signEntryX509({ tx, batch, agent, actor }, one);
+        outcomes.push(await itemOutcome(sign));
       }
+      await batch.record(tx);
       return outcomes;
     });
   }
@@ -92,9 +106,9 @@ export class Issuer {
     asked: { readonly entryId: string; readonly audience: readonly string[] },
     actor: Actor,
   ): Promise<IssuedJwt> {
-    const { store, authority, ttl } = this.#options;
+    const { authority, ttl } = this.#options;
     checkAudience(asked.audience);
-    return store.transaction(async (tx) => {
+    return this.#transactions.run(async (tx) => {
       await requireAgent(tx, agent);
       const entry = this.#authorised(agent, asked.entryId);
       const id = memberId(entry.spiffeId, this.#options.trustDomain, 'spiffe_id');
@@ -123,7 +137,7 @@ export class Issuer {
    * @throws Fault INVALID_ARGUMENT, PERMISSION_DENIED, FAILED_PRECONDITION
    */
   async mintX509(csr: Uint8Array, ttlSeconds: number, actor: Actor): Promise<IssuedX509> {
-    const { store, authority, trustDomain, ttl } = this.#options;
+    const { authority, trustDomain, ttl } = this.#options;
     const request = parseCsr(csr);
     const { spki, uriSans, dnsSans } = request;
     const subject = requestedSubject(request);
@@ -131,7 +145,7 @@ export class Issuer {
     if (uri === undefined || more.length > 0) throw invalid('CSR must have exactly one URI SAN');
     const id = mintable(memberIdFromText(uri, trustDomain, 'CSR URI SAN'));
     refuseOverlap(dnsSans);
-    return store.transaction(async (tx) => {
+    return this.#transactions.run(async (tx) => {
       await this.#options.identities.ensure(tx, id, actor);
       // A client that does not look at SANs takes the common name for the host's.
       await refuseGatewayNames(tx, [...dnsSans, ...(subject?.commonNames ?? [])]);
@@ -157,11 +171,11 @@ export class Issuer {
     },
     actor: Actor,
   ): Promise<IssuedJwt> {
-    const { store, authority, ttl } = this.#options;
+    const { authority, ttl } = this.#options;
     const { audience } = asked;
     const id = mintable(asked.id);
     checkAudience(audience);
-    return store.transaction(async (tx) => {
+    return this.#transactions.run(async (tx) => {
       await this.#options.identities.ensure(tx, id, actor);
       const ttlSeconds = asTtl(asked.ttlSeconds, ttl.jwtSeconds);
       const workload = this.#wish('jwt_svid', actor, audience);
@@ -172,12 +186,10 @@ export class Issuer {
   }
 
   async #signEntryX509(
-    tx: Transaction,
-    agent: AgentRecord,
+    { tx, batch, agent, actor }: X509Call,
     { entryId, csr }: X509Params,
-    actor: Actor,
   ): Promise<IssuedX509> {
-    const { authority, trustDomain, ttl } = this.#options;
+    const { trustDomain, ttl } = this.#options;
     if (entryId === '') throw invalid('missing entry ID');
     if (csr.length === 0) throw invalid('missing CSR');
     const { spki } = parseCsr(csr);
@@ -190,7 +202,7 @@ export class Issuer {
       entryEnd: entry.expiresAt,
       workload: this.#wish('x509_svid', actor),
     });
-    const signed = await authority.signX509(tx, {
+    const signed = await batch.sign({
       kind: 'x509',
       ...entryGround(entry, agent, actor),
       ...(await namesOf(tx, id, entry)),

@@ -1,6 +1,6 @@
 import { Outcome } from '../../proto/gen/writ/audit/v1/audit_pb.ts';
 import type { AuditLog, EventInit } from '../audit/audit-log.ts';
-import type { Transaction } from '../plugins/datastore/datastore.ts';
+import type { SqlValue, Transaction } from '../plugins/datastore/datastore.ts';
 import type { SshKind } from './authority-rows.ts';
 
 /** What the trust domain signs, as the ledger tells it apart. */
@@ -28,34 +28,38 @@ export interface Ledger {
   onIssued(kind: IssuedKind): void;
 }
 
-/** Writes the row and the event of something that was signed: once they are committed it may be given out. */
+const COLUMNS = [
+  ...['serial', 'kind', 'spiffe_id', 'entry_id', 'agent_id', 'issued_at_ms', 'not_after_ms'],
+  'authority_id',
+];
+
+/** Writes the rows and the events of what was signed: once they are committed it may be given out. */
 export async function recordIssued(
   tx: Transaction,
   ledger: Ledger,
-  { event, ...issued }: Issued,
+  issued: readonly Issued[],
 ): Promise<void> {
+  await tx.insertMany({ table: 'ledger', columns: COLUMNS, rows: issued.map(ledgerRow) });
+  await ledger.audit.append(tx, ...issued.map(issuedEvent));
+  tx.afterCommit(() => {
+    for (const { kind } of issued) ledger.onIssued(kind);
+  });
+}
+
+function ledgerRow(issued: Issued): SqlValue[] {
   const { kind, serial, spiffeId, entryId, agentId, authorityId, issuedAt, notAfter } = issued;
-  await tx.run(
-    `insert into ledger
-       (serial, kind, spiffe_id, entry_id, agent_id, issued_at_ms, not_after_ms, authority_id)
-     values (?, ?, ?, ?, ?, ?, ?, ?)`,
-    serial,
-    kind,
-    spiffeId,
-    entryId ?? null,
-    agentId ?? null,
-    issuedAt.getTime(),
-    notAfter.getTime(),
-    authorityId,
-  );
-  await ledger.audit.append(tx, {
+  const times = [issuedAt.getTime(), notAfter.getTime()];
+  return [serial, kind, spiffeId, entryId ?? null, agentId ?? null, ...times, authorityId];
+}
+
+function issuedEvent({ event, kind, serial, spiffeId, ...issued }: Issued): EventInit {
+  return {
     ...event,
     outcome: Outcome.SUCCESS,
     spiffeId,
     svidSerial: serial,
-    entryId: entryId ?? '',
-    agentId: agentId ?? '',
-    attributes: { ...event.attributes, kind, not_after: notAfter.toISOString() },
-  });
-  tx.afterCommit(() => ledger.onIssued(kind));
+    entryId: issued.entryId ?? '',
+    agentId: issued.agentId ?? '',
+    attributes: { ...event.attributes, kind, not_after: issued.notAfter.toISOString() },
+  };
 }

@@ -109,10 +109,11 @@ export class SshAuthority {
       principals: principals.join(' '),
       public_key: fingerprint(publicKey),
     };
-    return recordIssued(tx, this.#options, {
+    const whole = {
       ...{ ...issued, kind, spiffeId, entryId, agentId },
       event: { ...event, type: 'identity.ssh_certificate.issued', attributes },
-    });
+    };
+    return recordIssued(tx, this.#options, [whole]);
   }
 }
 

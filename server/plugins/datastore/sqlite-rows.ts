@@ -6,6 +6,8 @@ import type { Connection } from './sqlite-connection.ts';
 const ROWS_AT_ONCE = 250;
 /** Few sizes of statements, so that each is prepared once. */
 const ROWS_A_STATEMENT = 50;
+/** Texts that are kept. */
+const MOST_INSERTIONS = 200;
 
 /**
  * Inserts rows in their order. The time goes into the binding of values, so a value that a whole column
@@ -21,17 +23,36 @@ export async function insertRows(
   const isShared = columns.map((_, at) => rows.every((row) => row[at] === first[at]));
   const shared = first.filter((_, at) => isShared[at]);
   const own = columns.map((_, at) => at).filter((at) => !isShared[at]);
-  const head = `insert into ${table} (${columns.join(', ')}) values `;
-  const many = head + places(isShared, ROWS_A_STATEMENT);
-  const one = head + places(isShared, 1);
+  const sql = (size: number) => insertion({ table, columns, isShared, size });
   for (let start = 0, size = 0; start < rows.length; start += size) {
     size = rows.length - start >= ROWS_A_STATEMENT ? ROWS_A_STATEMENT : 1;
     if (start % ROWS_AT_ONCE === 0 && start > 0) await breathe();
     const values = [...shared];
     for (let n = start; n < start + size; n += 1)
       for (const at of own) values.push(rows[n]?.[at] ?? null);
-    live().run(size === 1 ? one : many, values);
+    live().run(sql(size), values);
   }
+}
+
+interface Insertion {
+  readonly table: string;
+  readonly columns: readonly string[];
+  readonly isShared: readonly boolean[];
+  readonly size: number;
+}
+
+/** Few: by table, the columns that its callers share, and two sizes. */
+const INSERTIONS = new Map<string, string>();
+
+function insertion({ table, columns, isShared, size }: Insertion): string {
+  const names = columns.join(', ');
+  const key = `${table}(${names})${isShared.join()} ${size}`;
+  const known = INSERTIONS.get(key);
+  if (known !== undefined) return known;
+  const sql = `insert into ${table} (${names}) values ${places(isShared, size)}`;
+  if (INSERTIONS.size >= MOST_INSERTIONS) INSERTIONS.clear();
+  INSERTIONS.set(key, sql);
+  return sql;
 }
 
 /** `(?1, ?3), (?1, ?4)`: the shared values come first. */

@@ -1,5 +1,6 @@
-import { Fault } from '../../runtime/fault.ts';
-import type { Datastore, Transaction } from '../plugins/datastore/datastore.ts';
+import { setImmediate as breathe } from 'node:timers/promises';
+import { Fault } from '../../../runtime/fault.ts';
+import type { Datastore, Transaction } from './datastore.ts';
 
 type Work = (tx: Transaction) => Promise<unknown>;
 
@@ -37,6 +38,8 @@ export class SharedTransactions {
   async #drain(): Promise<void> {
     this.#isRunning = true;
     while (this.#waiting.length > 0) {
+      // A commit holds everything up: what has come meanwhile is read before the next transaction begins.
+      await breathe();
       const taken: Waiting[] = [];
       const failed = await this.#share(taken).then(
         () => undefined,

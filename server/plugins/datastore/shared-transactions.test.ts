@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
-import { Fault } from '../../runtime/fault.ts';
-import { onEachStore } from '../../test/fixtures/each-store.ts';
-import type { Datastore, Transaction } from '../plugins/datastore/datastore.ts';
+import { Fault } from '../../../runtime/fault.ts';
+import { onEachStore } from '../../../test/fixtures/each-store.ts';
+import type { Datastore, Transaction } from './datastore.ts';
 import { SharedTransactions } from './shared-transactions.ts';
 
 onEachStore('SharedTransactions', (fresh) => {
