@@ -24,7 +24,7 @@ describe('createCsr', () => {
     it(`makes a request with ${type} that parseCsr and @peculiar/x509 verify`, async () => {
       const key = await generateKey(type);
       const csr = createCsr(key, { uri: id });
-      const { spki, uriSans, dnsSans } = parseCsr(csr);
+      const { spki, uriSans, dnsSans } = await parseCsr(csr);
       assert.deepEqual(spki, spkiOf(key));
       assert.deepEqual([uriSans, dnsSans], [[id.toString()], []]);
       assert.equal(await new Pkcs10CertificateRequest(csr).verify(webcrypto), true);
@@ -43,7 +43,7 @@ describe('createCsr', () => {
   });
 
   it('asks for no name where none is given', async () => {
-    assert.deepEqual(parseCsr(createCsr(await generateKey('ec-p256'))).uriSans, []);
+    assert.deepEqual((await parseCsr(createCsr(await generateKey('ec-p256')))).uriSans, []);
   });
 });
 
@@ -62,7 +62,7 @@ describe('parseCsr', () => {
       { name: 'CN=web', keys, signingAlgorithm: algorithm, extensions: [names] },
       webcrypto,
     );
-    const { uriSans, dnsSans } = parseCsr(new Uint8Array(request.rawData));
+    const { uriSans, dnsSans } = await parseCsr(new Uint8Array(request.rawData));
     assert.deepEqual(uriSans, [id.toString()]);
     assert.deepEqual(dnsSans, ['web.example.org']);
   });
@@ -93,12 +93,11 @@ describe('parseCsr', () => {
   const names = der(TAG.sequence, der(0x82, Buffer.from('a')));
   const list = der(TAG.sequence, derExtension(OID.subjectAltName, false, names));
 
-  it('takes a request without attributes, and passes over attributes it does not know', () => {
-    assert.deepEqual(parseCsr(request({})).dnsSans, []);
+  it('takes a request without attributes, and passes over attributes it does not know', async () => {
+    assert.deepEqual((await parseCsr(request({}))).dnsSans, []);
     const other = der(TAG.sequence, derOid('1.2.840.113549.1.9.7'), der(TAG.set, der(TAG.null)));
-    assert.deepEqual(parseCsr(request({ attributes: [other, extensionRequest(list)] })).dnsSans, [
-      'a',
-    ]);
+    const { dnsSans } = await parseCsr(request({ attributes: [other, extensionRequest(list)] }));
+    assert.deepEqual(dnsSans, ['a']);
   });
 
   const other = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey;
@@ -134,24 +133,22 @@ describe('parseCsr', () => {
     'more than 64 KiB': Buffer.alloc(70_000, 0x30),
   };
   for (const [what, bytes] of Object.entries(wrong)) {
-    it(`refuses ${what}`, () => assert.throws(() => parseCsr(bytes), refused));
+    it(`refuses ${what}`, () => assert.rejects(parseCsr(bytes), refused));
   }
 
-  it('refuses each request of which one byte has been changed', () => {
+  it('refuses each request of which one byte has been changed', async () => {
     const good = request({ attributes: [extensionRequest(list)] });
     for (let at = 0; at < good.length; at++) {
       const bad = Buffer.from(good);
       bad[at] = (bad[at] ?? 0) ^ (1 << (at % 8));
-      assert.throws(() => parseCsr(bad), refused);
+      await assert.rejects(parseCsr(bad), refused);
     }
   });
 
-  it('answers random bytes with a Fault', () => {
+  it('answers random bytes with a Fault', async () => {
     for (let round = 0; round < 1000; round++) {
-      assert.throws(
-        () => parseCsr(Buffer.concat([Buffer.of(0x30, 100), randomBytes(100)])),
-        refused,
-      );
+      const noise = Buffer.concat([Buffer.of(0x30, 100), randomBytes(100)]);
+      await assert.rejects(parseCsr(noise), refused);
     }
   });
 });

@@ -19,7 +19,7 @@ import {
   readAltNames,
   readExtensions,
 } from './extensions.ts';
-import { publicKeyFromSpki, spkiOf } from './key.ts';
+import { importPublicKey, spkiOf } from './key.ts';
 import {
   algorithmFor,
   isSignedBy,
@@ -49,23 +49,27 @@ const MOST_ATTRIBUTES = 16;
  * @throws Fault INVALID_ARGUMENT: malformed, a key or algorithm that is not allowed, or not signed
  *   by the key it asks for
  */
-export function parseCsr(bytes: Uint8Array): CertificateRequest {
-  return asRefusal(() => readCsr(bytes));
+export async function parseCsr(bytes: Uint8Array): Promise<CertificateRequest> {
+  try {
+    return await readCsr(bytes);
+  } catch (error) {
+    throw asFault(error);
+  }
 }
 
 /** The subject that a request asks for, undefined if it asks for none. @throws Fault INVALID_ARGUMENT */
 export function requestedSubject({ subject }: CertificateRequest): SubjectName | undefined {
-  const name = asRefusal(() => readSubjectName(subject));
-  return name.parts.length === 0 && name.commonNames.length === 0 ? undefined : name;
+  try {
+    const name = readSubjectName(subject);
+    return name.parts.length === 0 && name.commonNames.length === 0 ? undefined : name;
+  } catch (error) {
+    throw asFault(error);
+  }
 }
 
-function asRefusal<T>(read: () => T): T {
-  try {
-    return read();
-  } catch (error) {
-    if (!(error instanceof DerError)) throw error;
-    throw new Fault('INVALID_ARGUMENT', `CSR refused: ${error.message}`, { cause: error });
-  }
+function asFault(error: unknown): unknown {
+  if (!(error instanceof DerError)) return error;
+  return new Fault('INVALID_ARGUMENT', `CSR refused: ${error.message}`, { cause: error });
 }
 
 /** A PKCS#10 request for the key, with an empty subject. */
@@ -103,7 +107,7 @@ function uriRequest(uri: SpiffeId): Buffer {
   return der(TAG.sequence, derOid(EXTENSION_REQUEST), der(TAG.set, list));
 }
 
-function readCsr(bytes: Uint8Array): CertificateRequest {
+async function readCsr(bytes: Uint8Array): Promise<CertificateRequest> {
   const parts = DerReader.inside(DerReader.only(bytes, TAG.sequence));
   const info = parts.take(TAG.sequence);
   const algorithm = signatureAlgorithm(parts.take(TAG.sequence).raw);
@@ -117,7 +121,7 @@ function readCsr(bytes: Uint8Array): CertificateRequest {
   const attributes = fields.optional(0xa0);
   fields.end();
 
-  const key = publicKeyFromSpki(spki);
+  const key = await importPublicKey(spki);
   if (algorithm === undefined) throw new DerError('signature algorithm not allowed');
   if (!isSignedBy(key, { algorithm, signed: info.raw, signature })) {
     throw new DerError('signature does not verify');

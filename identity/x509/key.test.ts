@@ -2,7 +2,14 @@ import assert from 'node:assert/strict';
 import { createPublicKey, generateKeyPairSync, type KeyObject, X509Certificate } from 'node:crypto';
 import { localhostCertificate } from '../../test/fixtures/localhost-tls.ts';
 import { DerError, der, derInteger, derOctetBits, TAG } from './der.ts';
-import { generateKey, type KeyType, publicKeyFromSpki, spkiOf, subjectKeyIdOf } from './key.ts';
+import {
+  generateKey,
+  importPublicKey,
+  type KeyType,
+  publicKeyFromSpki,
+  spkiOf,
+  subjectKeyIdOf,
+} from './key.ts';
 
 const spki = (key: KeyObject) => key.export({ type: 'spki', format: 'der' });
 
@@ -28,6 +35,7 @@ describe('generateKey', () => {
       assert.equal(key.type, 'private');
       assert.equal(`${key.asymmetricKeyType} ${namedCurve ?? modulusLength ?? ''}`, types[type]);
       assert.ok(publicKeyFromSpki(spkiOf(key)).equals(createPublicKey(key)));
+      assert.ok((await importPublicKey(spkiOf(key))).equals(createPublicKey(key)));
     });
   }
 });
@@ -69,7 +77,10 @@ describe('publicKeyFromSpki', () => {
     nothing: Buffer.alloc(0),
   };
   for (const [what, bytes] of Object.entries(refused)) {
-    it(`refuses ${what}`, () => assert.throws(() => publicKeyFromSpki(bytes), DerError));
+    it(`refuses ${what}`, async () => {
+      assert.throws(() => publicKeyFromSpki(bytes), DerError);
+      await assert.rejects(importPublicKey(bytes), DerError);
+    });
   }
 });
 

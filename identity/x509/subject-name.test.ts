@@ -36,7 +36,7 @@ describe('readSubjectName', () => {
     );
   });
 
-  it('reads what openssl asks for', function () {
+  it('reads what openssl asks for', async function () {
     if (!hasProgram('openssl')) skipWithout(this, 'openssl');
     const dir = mkdtempSync(join(tmpdir(), 'writ-'));
     try {
@@ -49,7 +49,7 @@ describe('readSubjectName', () => {
       ).toString();
       const [der] = decodePem('CERTIFICATE REQUEST', pem);
       assert.ok(der);
-      const subject = requestedSubject(parseCsr(der));
+      const subject = requestedSubject(await parseCsr(der));
       assert.deepEqual([subject?.parts.length, subject?.commonNames], [3, ['host']]);
     } finally {
       rmSync(dir, { recursive: true });

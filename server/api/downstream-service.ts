@@ -39,7 +39,7 @@ export function downstreamService(options: DownstreamServiceOptions): Downstream
         const server = downstreamOf(caller);
         const request = {
           id: server.id,
-          spki: keyOfCsr(csr, options.trustDomain),
+          spki: await keyOfCsr(csr, options.trustDomain),
           notAfter: endOf(preferredTtl, server, options),
           actor: actorOf(server),
           entryId: server.entry.id,
@@ -64,9 +64,9 @@ export function downstreamService(options: DownstreamServiceOptions): Downstream
 }
 
 /** An authority is one of this trust domain, whose name the request need not repeat. */
-function keyOfCsr(csr: Uint8Array, trustDomain: TrustDomain): Uint8Array {
+async function keyOfCsr(csr: Uint8Array, trustDomain: TrustDomain): Promise<Uint8Array> {
   if (csr.length === 0) throw new Fault('INVALID_ARGUMENT', 'missing CSR');
-  const { spki, uriSans } = parseCsr(csr);
+  const { spki, uriSans } = await parseCsr(csr);
   if (uriSans.some((uri) => uri !== `spiffe://${trustDomain}`))
     throw new Fault('INVALID_ARGUMENT', `CSR refused: its URI name is not spiffe://${trustDomain}`);
   return spki;

@@ -74,7 +74,7 @@ export class NodeAttestation {
     let type = '';
     try {
       const input = requests[Symbol.asyncIterator]();
-      const asked = askedFor(await Promise.race([input.next(), late]));
+      const asked = await askedFor(await Promise.race([input.next(), late]));
       const attestor = attestors.get(asked.type);
       if (attestor === undefined) {
         const shown = JSON.stringify(asked.type.slice(0, 64));
@@ -112,7 +112,7 @@ export class NodeAttestation {
     const { store, authority, agents } = this.#options;
     if (agent.canReattest)
       throw permissionDenied('agent must attest again', Reason.AGENT_MUST_REATTEST);
-    const { spki } = parseCsr(csr);
+    const { spki } = await parseCsr(csr);
     const signed = await store.transaction(async (tx) => {
       await this.#refuseBarred(tx, agent.id);
       const svid = await authority.signX509(tx, {
@@ -211,7 +211,7 @@ export function svidMessage(id: AttestedNode['agentId'], { chain, notAfter }: Si
   };
 }
 
-function askedFor({ value, done }: IteratorResult<AttestAgentRequest>): Asked {
+async function askedFor({ value, done }: IteratorResult<AttestAgentRequest>): Promise<Asked> {
   if (done === true || value.step.case !== 'params')
     throw invalid('the first message has no params');
   const { data, params } = value.step.value;
@@ -220,7 +220,8 @@ function askedFor({ value, done }: IteratorResult<AttestAgentRequest>): Asked {
   if (data.payload.length > MAXIMUM_EVIDENCE_BYTES)
     throw invalid(`attestation data is longer than ${MAXIMUM_EVIDENCE_BYTES} bytes`);
   if (params === undefined || params.csr.length === 0) throw invalid('missing CSR');
-  return { type: data.type, evidence: data.payload, spki: parseCsr(params.csr).spki };
+  const { spki } = await parseCsr(params.csr);
+  return { type: data.type, evidence: data.payload, spki };
 }
 
 function challengeResponse({ value, done }: IteratorResult<AttestAgentRequest>): Uint8Array {

@@ -138,7 +138,7 @@ export class Issuer {
    */
   async mintX509(csr: Uint8Array, ttlSeconds: number, actor: Actor): Promise<IssuedX509> {
     const { authority, trustDomain, ttl } = this.#options;
-    const request = parseCsr(csr);
+    const request = await parseCsr(csr);
     const { spki, uriSans, dnsSans } = request;
     const subject = requestedSubject(request);
     const [uri, ...more] = uriSans;
@@ -192,7 +192,7 @@ export class Issuer {
     const { trustDomain, ttl } = this.#options;
     if (entryId === '') throw invalid('missing entry ID');
     if (csr.length === 0) throw invalid('missing CSR');
-    const { spki } = parseCsr(csr);
+    const { spki } = await parseCsr(csr);
     const entry = this.#authorised(agent, entryId);
     const id = memberId(entry.spiffeId, trustDomain, 'spiffe_id');
     const notAfter = await this.#mayEndAt(tx, {

@@ -186,17 +186,17 @@ export class FakeSpireServer implements AsyncDisposable {
       const token = Buffer.from(step.value.data?.payload ?? []).toString();
       if (!this.joinTokens.delete(token))
         throw new Fault('JOIN_TOKEN_INVALID', 'join token refused');
-      const value = this.#issueAgent(step.value.params?.csr);
+      const value = await this.#issueAgent(step.value.params?.csr);
       yield { step: { case: 'result' as const, value } };
       return;
     }
   }
 
-  #issueAgent(csr: Uint8Array = new Uint8Array()) {
+  async #issueAgent(csr: Uint8Array = new Uint8Array()) {
     const { trustDomain } = this.authority;
     const id = SpiffeId.fromSegments(trustDomain, 'spire', 'agent', 'join_token', 'jt-1');
     const ttlMs = this.#options.agentTtlMs ?? 3_600_000;
-    const der = this.authority.sign(id, parseCsr(csr).spki, ttlMs);
+    const der = this.authority.sign(id, (await parseCsr(csr)).spki, ttlMs);
     return { svid: { certChain: [der], id: messageId(id) } };
   }
 
@@ -222,15 +222,15 @@ export class FakeSpireServer implements AsyncDisposable {
     return {
       batchNewX509SVID: async ({ params }: { params: { entryId: string; csr: Uint8Array }[] }) => {
         this.batches.push(params.length);
-        const results = params.map(({ entryId, csr }) => {
+        const issue = async ({ entryId, csr }: { entryId: string; csr: Uint8Array }) => {
           const id = this.#idOf(entryId);
           const code = this.refusals.get(entryId) ?? (id === undefined ? 5 : 0);
           if (id === undefined || code !== 0) return { status: { code, message: 'refused' } };
           const ttlMs = this.#options.svidTtlMs ?? 3_600_000;
-          const der = this.authority.sign(id, parseCsr(csr).spki, ttlMs);
+          const der = this.authority.sign(id, (await parseCsr(csr)).spki, ttlMs);
           return { status: { code: 0 }, svid: { certChain: [der], id: messageId(id) } };
-        });
-        return { results };
+        };
+        return { results: await Promise.all(params.map(issue)) };
       },
       newJWTSVID: async ({ entryId, audience }: { entryId: string; audience: string[] }) => {
         const id = this.#idOf(entryId);

@@ -35,7 +35,7 @@ export async function diskUpstream(options: DiskUpstreamOptions): Promise<Upstre
   return {
     type: 'disk',
     async mint(csrDer, preferredTtlSeconds) {
-      const { spki } = parseCsr(csrDer);
+      const { spki } = await parseCsr(csrDer);
       try {
         const authority = await usableAuthority(options);
         return await sign(authority, spki, { ...options, ttlSeconds: preferredTtlSeconds });
