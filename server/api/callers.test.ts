@@ -68,6 +68,7 @@ describe('identify', () => {
       spiffeId: GATEWAY,
       address: '10.0.0.1:5',
     });
+    assert.equal(actorOf({ ...caller, requestId: 'r_1' }).requestId, 'r_1');
   });
 
   const takenAway: [string, () => Promise<unknown>][] = [

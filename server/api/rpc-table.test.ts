@@ -94,6 +94,7 @@ describe('rpcGuard', () => {
     const caller = await guard({ peer: peerOf(kind), ...CALL, method });
     assert.equal(proved.length, open ? 0 : 1);
     assert.equal(caller.kind, open && kind !== 'local' ? 'anonymous' : kind);
+    assert.equal(caller.requestId, CALL.requestId);
     assert.deepEqual(told, kind === 'local' ? [method] : []);
   };
   const refuses = async (method: string, kind: CallerKind) => {

@@ -47,6 +47,41 @@ onEachStore('SharedTransactions', (fresh) => {
     assert.deepEqual(await kept(), ['k1', 'k2', 'k4']);
   });
 
+  it('goes on beside one that says no before it has written', async () => {
+    let runs = 0;
+    const works = ['k1', 'no', 'k2', 'k3'].map((key) =>
+      shared.run(async (tx) => {
+        runs += 1;
+        seen.set(tx, (seen.get(tx) ?? 0) + 1);
+        await tx.get('select 1 from meta where key = ?', key);
+        if (key === 'no') throw new Fault('PERMISSION_DENIED', 'no');
+        await tx.run('insert into meta (key, value) values (?, ?)', key, key);
+        return key;
+      }),
+    );
+    const outcomes = await Promise.allSettled(works);
+    const values = outcomes.map((one) => (one.status === 'fulfilled' ? one.value : 'refused'));
+    assert.deepEqual(values, ['k1', 'refused', 'k2', 'k3']);
+    assert.deepEqual([runs, seen.size], [4, 1]);
+    assert.deepEqual(await kept(), ['k1', 'k2', 'k3']);
+  });
+
+  it('gives nobody a result if the commit fails', async () => {
+    const failing: Pick<Datastore, 'transaction'> = {
+      transaction: (work) =>
+        store.transaction(async (tx) => {
+          await work(tx);
+          throw new Fault('STORE_UNAVAILABLE', 'the disk is full');
+        }),
+    };
+    const others = new SharedTransactions(failing);
+    const works = ['k1', 'k2'].map((key) =>
+      others.run((tx) => tx.run('insert into meta (key, value) values (?, ?)', key, key)),
+    );
+    for (const outcome of await Promise.allSettled(works)) assert.equal(outcome.status, 'rejected');
+    assert.deepEqual(await kept(), []);
+  });
+
   it('tells all of a store that is closed', async () => {
     await store[Symbol.asyncDispose]();
     for (const outcome of await Promise.allSettled([put('k1'), put('k2')])) {
