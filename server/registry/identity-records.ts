@@ -37,6 +37,22 @@ export async function identityFor(
   return row === undefined ? undefined : identityFromRow(row);
 }
 
+/** The records of many SPIFFE IDs, those that there are. */
+export async function identitiesFor(
+  reader: Reader,
+  spiffeIds: Iterable<string>,
+): Promise<Map<string, IdentityRecord>> {
+  const keys = [...new Set(spiffeIds)].map((spiffeId) => [spiffeId]);
+  const by = ['spiffe_id'];
+  const rows = await reader.findMany({ table: 'identities', columns: COLUMNS, by, keys });
+  return new Map(rows.map((row) => [text(row, 'spiffe_id'), identityFromRow(row)]));
+}
+
+const COLUMNS = [
+  ...['spiffe_id', 'owner', 'purpose', 'environment', 'kind', 'labels', 'status'],
+  ...['expires_at_ms', 'created_at_ms', 'jwt_audiences', 'max_agents'],
+];
+
 /** All records, by SPIFFE ID. */
 export async function listIdentities(reader: Reader): Promise<IdentityRecord[]> {
   const rows = await reader.all('select * from identities order by spiffe_id');
@@ -49,7 +65,11 @@ export async function requireActive(
   spiffeId: SpiffeId | string,
   now: Date,
 ): Promise<IdentityRecord> {
-  const record = await identityFor(reader, spiffeId);
+  return activeRecord(await identityFor(reader, spiffeId), now);
+}
+
+/** As `requireActive`, of a record that has been read. */
+export function activeRecord(record: IdentityRecord | undefined, now: Date): IdentityRecord {
   if (record === undefined) throw denied('this identity is not recorded');
   if (record.status !== 'active') throw denied(`this identity is ${record.status}`);
   if (record.expiresAt <= now) throw denied('this identity has expired');

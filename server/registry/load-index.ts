@@ -2,7 +2,7 @@ import { setImmediate as breathe } from 'node:timers/promises';
 import { fromBinary } from '@bufbuild/protobuf';
 import { type Entry, EntrySchema } from '../../proto/gen/spire/api/types/entry_pb.ts';
 import type { SPIFFEID } from '../../proto/gen/spire/api/types/spiffeid_pb.ts';
-import type { Reader } from '../plugins/datastore/datastore.ts';
+import type { Reader, Row } from '../plugins/datastore/datastore.ts';
 import { blob, integer, text } from '../plugins/datastore/row.ts';
 import { idText, type Standing } from './entry-index.ts';
 
@@ -14,37 +14,45 @@ const PAGE = 1000;
  */
 export async function* loadEntries(reader: Reader): AsyncGenerator<readonly Entry[]> {
   const share = sharing();
-  for (let after = ''; ; await breathe()) {
-    const rows = await reader.all(
-      'select id, body from entries where id > ? order by id limit ?',
-      after,
-      PAGE,
-    );
-    const last = rows.at(-1);
-    if (last === undefined) return;
+  const pages = readPages(
+    reader,
+    'id',
+    'select id, body from entries where id > ? order by id limit ?',
+  );
+  for await (const rows of pages)
     yield rows.map((row) => share(fromBinary(EntrySchema, blob(row, 'body'))));
-    after = text(last, 'id');
-  }
 }
 
 export type StandingOf = readonly [spiffeId: string, standing: Standing];
 
 /** What all identity records say about issuing, by SPIFFE ID, in pieces as well. */
 export async function* loadStandings(reader: Reader): AsyncGenerator<readonly StandingOf[]> {
-  for (let after = ''; ; await breathe()) {
-    const rows = await reader.all(
-      `select spiffe_id, status, expires_at_ms from identities
-       where spiffe_id > ? order by spiffe_id limit ?`,
-      after,
-      PAGE,
-    );
-    const last = rows.at(-1);
-    if (last === undefined) return;
+  const sql = `select spiffe_id, status, expires_at_ms from identities
+     where spiffe_id > ? order by spiffe_id limit ?`;
+  for await (const rows of readPages(reader, 'spiffe_id', sql))
     yield rows.map((row): StandingOf => {
       const isActive = text(row, 'status') === 'active';
       return [text(row, 'spiffe_id'), { isActive, expiresAtMs: integer(row, 'expires_at_ms') }];
     });
-    after = text(last, 'spiffe_id');
+}
+
+/** @param sql with places for the key after which a page begins and for its size */
+async function* readPages(
+  reader: Reader,
+  key: string,
+  sql: string,
+): AsyncGenerator<readonly Row[]> {
+  const read = (after: string) => reader.all(sql, after, PAGE);
+  let next = read('');
+  for (;;) {
+    const rows = await next;
+    const last = rows.at(-1);
+    if (last === undefined) return;
+    // A database of its own reads on while this process is busy with the page before.
+    next = read(text(last, key));
+    next.catch(() => undefined);
+    yield rows;
+    await breathe();
   }
 }
 
