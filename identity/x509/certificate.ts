@@ -133,7 +133,8 @@ function readCertificate(bytes: Uint8Array): Certificate {
   };
 }
 
-function readValidity(parts: DerReader): { notBefore: Date; notAfter: Date } {
+/** Both times of a Validity, from its parts. @throws DerError */
+export function readValidity(parts: DerReader): { notBefore: Date; notAfter: Date } {
   const notBefore = readTime(parts.any());
   const notAfter = readTime(parts.any());
   parts.end();

@@ -7,10 +7,34 @@
  */
 
 /** One value: its tag byte, what it holds, and both with the length between them. */
-export interface Der {
+export class Der {
   readonly tag: number;
-  readonly content: Buffer;
-  readonly raw: Buffer;
+  readonly #bytes: Buffer;
+  readonly #start: number;
+  readonly #from: number;
+  readonly #end: number;
+
+  /** @param at where the value starts in `bytes`, where its content does, and where both end */
+  constructor(
+    bytes: Buffer,
+    tag: number,
+    at: { readonly start: number; readonly from: number; readonly end: number },
+  ) {
+    this.tag = tag;
+    this.#bytes = bytes;
+    this.#start = at.start;
+    this.#from = at.from;
+    this.#end = at.end;
+  }
+
+  // A view costs more than the reading: it is made when it is asked for.
+  get content(): Buffer {
+    return this.#bytes.subarray(this.#from, this.#end);
+  }
+
+  get raw(): Buffer {
+    return this.#bytes.subarray(this.#start, this.#end);
+  }
 }
 
 /** Bytes that are no strict DER, or not the DER asked for. Callers turn it into their own Fault. */
@@ -74,11 +98,7 @@ export class DerReader {
     const from = this.#at;
     if (length > this.#bytes.length - from) throw new DerError('length beyond the end');
     this.#at = from + length;
-    return {
-      tag,
-      content: this.#bytes.subarray(from, this.#at),
-      raw: this.#bytes.subarray(start, this.#at),
-    };
+    return new Der(this.#bytes, tag, { start, from, end: this.#at });
   }
 
   take(tag: number): Der {
@@ -231,11 +251,12 @@ export function der(tag: number, ...parts: readonly Uint8Array[]): Buffer {
 
 /** As `der`, for what may be longer than 64 KiB; 16 MiB is what the header can tell. */
 export function boundedDer(tag: number, parts: readonly Uint8Array[], mostBytes: number): Buffer {
-  const content = Buffer.concat(parts);
-  const head = header(tag, content.length);
-  if (head.length + content.length > Math.min(mostBytes, 0xff_ffff))
+  let length = 0;
+  for (const part of parts) length += part.length;
+  const head = derHeader(tag, length);
+  if (head.length + length > Math.min(mostBytes, 0xff_ffff))
     throw new DerError(`longer than ${mostBytes} bytes`);
-  return Buffer.concat([head, content]);
+  return Buffer.concat([head, ...parts], head.length + length);
 }
 
 export function derInteger(unsigned: Uint8Array): Buffer {
@@ -272,7 +293,8 @@ export function derTime(time: Date): Buffer {
     : der(TAG.generalizedTime, Buffer.from(digits, 'latin1'));
 }
 
-function header(tag: number, length: number): Buffer {
+/** Tag and length of a value whose content comes after them. */
+export function derHeader(tag: number, length: number): Buffer {
   if (length < 0x80) return Buffer.of(tag, length);
   if (length < 0x100) return Buffer.of(tag, 0x81, length);
   if (length < 0x1_0000) return Buffer.of(tag, 0x82, length >> 8, length & 0xff);

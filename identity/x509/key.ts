@@ -1,6 +1,6 @@
 import {
-  createHash,
   createPublicKey,
+  hash as digestOf,
   generateKeyPair,
   type JsonWebKey,
   KeyObject,
@@ -57,7 +57,7 @@ export function spkiOf(key: KeyObject): Buffer {
 
 /** SHA-1 over the public key's bits. Source: RFC 5280 4.2.1.2 (1). */
 export function subjectKeyIdOf(spki: Uint8Array): Buffer {
-  return createHash('sha1').update(openSpki(spki).bits).digest();
+  return digestOf('sha1', openSpki(spki).bits, 'buffer');
 }
 
 interface Curve {

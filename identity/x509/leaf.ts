@@ -9,7 +9,7 @@ import { Fault } from '../../runtime/fault.ts';
 import { localSigner, type Signer, whenHere } from '../signer.ts';
 import type { SpiffeId } from '../spiffe-id.ts';
 import { type Certificate, parseCertificate, publicKeyOf } from './certificate.ts';
-import { der, derInteger, derOctetBits, derOid, derTime, TAG } from './der.ts';
+import { der, derHeader, derOctetBits, derOid, derTime, TAG } from './der.ts';
 import { derAltNames, derExtension, OID } from './extensions.ts';
 import { subjectKeyIdOf } from './key.ts';
 import { algorithmFor, type SignatureAlgorithm } from './signature.ts';
@@ -114,6 +114,9 @@ export function remoteLeafSigner(authority: {
 interface SignerParts {
   readonly certificate: Certificate;
   readonly algorithm: SignatureAlgorithm;
+  /** From the algorithm to the issuer's name. */
+  readonly middle: Uint8Array;
+  /** Extensions that are the same in all leaves. */
   readonly fixed: Uint8Array;
 }
 
@@ -127,7 +130,9 @@ function signerParts(bytes: Uint8Array, { publicKey }: Signer): SignerParts {
     PROFILE,
     derExtension(OID.authorityKeyId, false, der(TAG.sequence, der(0x80, keyId))),
   ]);
-  return { certificate, algorithm: algorithmFor(publicKey), fixed };
+  const algorithm = algorithmFor(publicKey);
+  const middle = Buffer.concat([algorithm.identifier, certificate.subject]);
+  return { certificate, algorithm, middle, fixed };
 }
 
 interface LeafBody {
@@ -138,21 +143,43 @@ interface LeafBody {
   readonly notAfter: Date;
 }
 
-function leafBody({ certificate, algorithm, fixed }: SignerParts, request: LeafRequest): LeafBody {
+function leafBody({ certificate, middle, fixed }: SignerParts, request: LeafRequest): LeafBody {
   const { notBefore, notAfter } = validity(certificate, request);
   const serial = newSerial();
+  const own = ownExtensions(request);
+  const length = fixed.length + own.length;
+  const list = derHeader(TAG.sequence, length);
   const tbs = der(
     TAG.sequence,
     VERSION_3,
-    derInteger(serial),
-    algorithm.identifier,
-    certificate.subject,
-    der(TAG.sequence, derTime(notBefore), derTime(notAfter)),
+    SERIAL_HEAD,
+    serial,
+    middle,
+    derValidity(notBefore, notAfter),
     subject(request),
     request.spki,
-    der(0xa3, der(TAG.sequence, fixed, ownExtensions(request))),
+    derHeader(0xa3, list.length + length),
+    list,
+    fixed,
+    own,
   );
   return { tbs, serial: serial.toString('hex'), notBefore, notAfter };
+}
+
+interface KnownValidity {
+  readonly from: number;
+  readonly to: number;
+  readonly der: Uint8Array;
+}
+
+/** Leaves of one second mostly end in one second too. */
+let lastValidity: KnownValidity = { from: Number.NaN, to: Number.NaN, der: new Uint8Array() };
+
+function derValidity(notBefore: Date, notAfter: Date): Uint8Array {
+  const [from, to] = [notBefore.getTime(), notAfter.getTime()];
+  if (lastValidity.from !== from || lastValidity.to !== to)
+    lastValidity = { from, to, der: der(TAG.sequence, derTime(notBefore), derTime(notAfter)) };
+  return lastValidity.der;
 }
 
 function finished(
@@ -165,6 +192,14 @@ function finished(
 }
 
 const SERIAL_BYTES = 16;
+const SERIAL_HEAD = derHeader(TAG.integer, SERIAL_BYTES);
+
+/** The extension up to the 20 bytes of the id. */
+const KEY_ID_HEAD = derExtension(
+  OID.subjectKeyId,
+  false,
+  der(TAG.octetString, Buffer.alloc(20)),
+).subarray(0, -20);
 /** Asking for random bytes costs more than the bytes: enough for many serials, each used once. */
 const SERIALS_AT_ONCE = 256;
 let serials = Buffer.alloc(0);
@@ -209,8 +244,6 @@ function ownExtensions({ spki, uri, dnsNames, ipAddresses = [] }: LeafRequest): 
     );
   }
   const names = derAltNames({ uris: [uri.toString()], dnsNames, ipAddresses });
-  return Buffer.concat([
-    derExtension(OID.subjectKeyId, false, der(TAG.octetString, subjectKeyIdOf(spki))),
-    derExtension(OID.subjectAltName, false, names),
-  ]);
+  const altNames = derExtension(OID.subjectAltName, false, names);
+  return Buffer.concat([KEY_ID_HEAD, subjectKeyIdOf(spki), altNames]);
 }

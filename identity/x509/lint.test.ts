@@ -20,6 +20,7 @@ import { der, TAG } from './der.ts';
 import { derExtension, OID } from './extensions.ts';
 import { generateKey, spkiOf } from './key.ts';
 import { leafSigner } from './leaf.ts';
+import { LeafLint } from './leaf-lint.ts';
 import { type ExpectedLeaf, lintCa, lintLeaf } from './lint.ts';
 
 const TD = parseTrustDomain('example.org');
@@ -39,15 +40,62 @@ const spki = spkiOf(key);
 const leaf = (parts: Parts = {}): HandMade =>
   handMadeCertificate({ issuer: authority, key, keyUsage: LEAF_USAGE, ...parts });
 const wanted: ExpectedLeaf = { ...common, spki, id: ID, dnsNames: [], ipAddresses: [] };
-const broken = (certificate: Uint8Array, expected: Partial<ExpectedLeaf> = {}) => {
+const ruleBroken = (lint: () => void) => {
   try {
-    lintLeaf(certificate, { ...wanted, ...expected });
+    lint();
     return undefined;
   } catch (error) {
     assert.ok(error instanceof Error);
     return error.message.replace('a certificate was made that breaks a rule: ', '');
   }
 };
+const broken = (certificate: Uint8Array, expected: Partial<ExpectedLeaf> = {}) =>
+  ruleBroken(() => lintLeaf(certificate, { ...wanted, ...expected }));
+
+const strange = derExtension('1.2.3.4', false, der(TAG.null));
+const otherName = derExtension(
+  OID.subjectAltName,
+  false,
+  der(TAG.sequence, der(0x86, Buffer.from(ID.toString())), der(0x81, Buffer.from('a@example.org'))),
+);
+/** Leaves that break a rule, and which. */
+const LEAF_CASES: [string, Parts, string][] = [
+  ['no SPIFFE ID', { uris: [], dnsNames: ['a'] }, 'exactly one URI name'],
+  ['two URI names', { uris: [ID.toString(), 'https://a'] }, 'exactly one URI name'],
+  ['another SPIFFE ID', { uris: ['spiffe://example.org/b'] }, 'SPIFFE ID as asked for'],
+  ['the trust domain as SPIFFE ID', { uris: ['spiffe://example.org'] }, 'SPIFFE ID as asked for'],
+  ['a DNS name too many', { dnsNames: ['a.example.org'] }, 'DNS names as asked for'],
+  ['a mail address', { uris: [], moreExtensions: [otherName] }, 'no name of another kind'],
+  ['CA:TRUE', { ca: true }, 'no CA'],
+  ['no basic constraints', { basicConstraints: null }, 'critical basic constraints'],
+  [
+    'basic constraints that are not critical',
+    { basicConstraintsCritical: false },
+    'critical basic constraints',
+  ],
+  ['no key usage', { keyUsage: null }, 'critical key usage'],
+  ['key usage that is not critical', { keyUsageCritical: false }, 'critical key usage'],
+  ['keyCertSign', { keyUsage: LEAF_USAGE | USAGE.keyCertSign }, 'key usage of a leaf'],
+  ['cRLSign', { keyUsage: LEAF_USAGE | USAGE.cRLSign }, 'key usage of a leaf'],
+  ['no digitalSignature', { keyUsage: USAGE.keyEncipherment }, 'key usage of a leaf'],
+  ['no purposes', { extKeyUsage: null }, 'server and client purpose'],
+  ['one purpose', { extKeyUsage: [OID.serverAuth] }, 'server and client purpose'],
+  [
+    'a purpose more',
+    { extKeyUsage: [OID.serverAuth, OID.clientAuth, OID.anyExtKeyUsage] },
+    'server and client purpose',
+  ],
+  ['no subject, names not critical', { name: '' }, 'critical names without a subject'],
+  ['an extension more', { moreExtensions: [strange] }, 'extensions of a leaf'],
+  ['a short serial number', { serial: Buffer.of(0x51, 1, 2, 3) }, 'serial number of 16 bytes'],
+  ['another key', { key: newKey() }, 'key as asked for'],
+  ['SHA-512', { algorithm: ECDSA_SHA512 }, 'signature algorithm of the authority'],
+  ['an end that is too late', { notAfter: inHours(3) }, 'end as asked for'],
+  ['an end that has passed', { notAfter: inHours(-0.5) }, 'good from now on'],
+  ['a beginning to come', { notBefore: inHours(1), notAfter: inHours(2) }, 'good from now on'],
+  ['another issuer', { issuer: handMadeCa({ name: 'Other' }) }, 'issuer name of the authority'],
+  ['another key of the issuer', { issuer: handMadeCa() }, 'authority key id of the authority'],
+];
 
 describe('lintLeaf', () => {
   it('passes what the leaf signer makes, with every kind of key and name', async () => {
@@ -79,54 +127,7 @@ describe('lintLeaf', () => {
     assert.equal(judge(await make(usage.leaf, { notAfter: end })), 'end as asked for');
   });
 
-  const strange = derExtension('1.2.3.4', false, der(TAG.null));
-  const otherName = derExtension(
-    OID.subjectAltName,
-    false,
-    der(
-      TAG.sequence,
-      der(0x86, Buffer.from(ID.toString())),
-      der(0x81, Buffer.from('a@example.org')),
-    ),
-  );
-  const cases: [string, Parts, string][] = [
-    ['no SPIFFE ID', { uris: [], dnsNames: ['a'] }, 'exactly one URI name'],
-    ['two URI names', { uris: [ID.toString(), 'https://a'] }, 'exactly one URI name'],
-    ['another SPIFFE ID', { uris: ['spiffe://example.org/b'] }, 'SPIFFE ID as asked for'],
-    ['the trust domain as SPIFFE ID', { uris: ['spiffe://example.org'] }, 'SPIFFE ID as asked for'],
-    ['a DNS name too many', { dnsNames: ['a.example.org'] }, 'DNS names as asked for'],
-    ['a mail address', { uris: [], moreExtensions: [otherName] }, 'no name of another kind'],
-    ['CA:TRUE', { ca: true }, 'no CA'],
-    ['no basic constraints', { basicConstraints: null }, 'critical basic constraints'],
-    [
-      'basic constraints that are not critical',
-      { basicConstraintsCritical: false },
-      'critical basic constraints',
-    ],
-    ['no key usage', { keyUsage: null }, 'critical key usage'],
-    ['key usage that is not critical', { keyUsageCritical: false }, 'critical key usage'],
-    ['keyCertSign', { keyUsage: LEAF_USAGE | USAGE.keyCertSign }, 'key usage of a leaf'],
-    ['cRLSign', { keyUsage: LEAF_USAGE | USAGE.cRLSign }, 'key usage of a leaf'],
-    ['no digitalSignature', { keyUsage: USAGE.keyEncipherment }, 'key usage of a leaf'],
-    ['no purposes', { extKeyUsage: null }, 'server and client purpose'],
-    ['one purpose', { extKeyUsage: [OID.serverAuth] }, 'server and client purpose'],
-    [
-      'a purpose more',
-      { extKeyUsage: [OID.serverAuth, OID.clientAuth, OID.anyExtKeyUsage] },
-      'server and client purpose',
-    ],
-    ['no subject, names not critical', { name: '' }, 'critical names without a subject'],
-    ['an extension more', { moreExtensions: [strange] }, 'extensions of a leaf'],
-    ['a short serial number', { serial: Buffer.of(0x51, 1, 2, 3) }, 'serial number of 16 bytes'],
-    ['another key', { key: newKey() }, 'key as asked for'],
-    ['SHA-512', { algorithm: ECDSA_SHA512 }, 'signature algorithm of the authority'],
-    ['an end that is too late', { notAfter: inHours(3) }, 'end as asked for'],
-    ['an end that has passed', { notAfter: inHours(-0.5) }, 'good from now on'],
-    ['a beginning to come', { notBefore: inHours(1), notAfter: inHours(2) }, 'good from now on'],
-    ['another issuer', { issuer: handMadeCa({ name: 'Other' }) }, 'issuer name of the authority'],
-    ['another key of the issuer', { issuer: handMadeCa() }, 'authority key id of the authority'],
-  ];
-  for (const [what, parts, rule] of cases)
+  for (const [what, parts, rule] of LEAF_CASES)
     it(`stops a leaf with ${what}`, () => {
       assert.equal(broken(leaf(parts).der), rule);
     });
@@ -147,7 +148,7 @@ describe('lintLeaf', () => {
   });
 
   it('passes nothing that verifiers refuse', () => {
-    for (const [what, parts] of cases) {
+    for (const [what, parts] of LEAF_CASES) {
       const { der: made } = leaf(parts);
       const isRefused = isRefusedBy(() => verifySvid([made], () => bundle, now));
       assert.ok(!isRefused || broken(made) !== undefined, what);
@@ -168,6 +169,75 @@ describe('lintLeaf', () => {
       }
     }
     assert.deepEqual(unnoticed, []);
+  });
+});
+
+describe('LeafLint', () => {
+  const ca = { certificate: authority.der, privateKey: authority.key };
+  const asked = { spki, uri: ID, dnsNames: [], notAfter: inHours(2), now };
+  const { der: good } = leafSigner(ca).sign(asked);
+  /** One that has met a good leaf, and looks at others in one pass. */
+  const practised = () => {
+    const lint = new LeafLint(issuer);
+    lint.check(good, wanted);
+    return lint;
+  };
+  const found = (lint: LeafLint, made: Uint8Array, expected: Partial<ExpectedLeaf> = {}) =>
+    ruleBroken(() => lint.check(made, { ...wanted, ...expected }));
+
+  it('passes leaf after leaf, with every kind of name, key and end', () => {
+    const lint = practised();
+    const others: Partial<ExpectedLeaf>[] = [
+      { dnsNames: ['db.example.org', '*.example.org'] },
+      { ipAddresses: ['10.0.0.1', '2001:DB8:0::1'] },
+      { dnsNames: ['a'], ipAddresses: ['::1'] },
+      { spki: spkiOf(newKey()) },
+      { id: SpiffeId.parse('spiffe://example.org/other'), notAfter: inHours(1) },
+    ];
+    for (const other of [...others, ...others]) {
+      const { id: uri, ...expected } = { ...wanted, ...other };
+      const { der: made } = leafSigner(ca).sign({ ...expected, uri });
+      assert.equal(found(lint, made, other), undefined);
+    }
+  });
+
+  it('finds what lintLeaf finds', () => {
+    const lint = practised();
+    for (const [what, parts] of LEAF_CASES) {
+      const { der: made } = leaf(parts);
+      assert.equal(found(lint, made), broken(made), what);
+      assert.equal(found(lint, good), undefined);
+    }
+  });
+
+  it('holds what it has met to what is asked for and to the time, each time', () => {
+    const others: Partial<ExpectedLeaf>[] = [
+      ...[{ spki: spkiOf(newKey()) }, { dnsNames: ['a'] }, { ipAddresses: ['::1'] }],
+      ...[{ notAfter: inHours(1) }, { now: inHours(3) }, { now: inHours(-3) }],
+      { id: SpiffeId.parse('spiffe://example.org/other') },
+    ];
+    for (const other of others) {
+      const rule = broken(good, other);
+      assert.ok(rule !== undefined);
+      assert.equal(found(practised(), good, other), rule);
+    }
+  });
+
+  it('finds in a leaf with one bit changed what lintLeaf finds', () => {
+    const lint = practised();
+    for (let at = 0; at < good.length; at += 1)
+      for (let bit = 0; bit < 8; bit += 1) {
+        const bad = Buffer.from(good);
+        bad[at] = (bad[at] ?? 0) ^ (1 << bit);
+        assert.equal(found(lint, bad), broken(bad), `bit ${bit} of byte ${at}`);
+      }
+  });
+
+  it('keeps nothing of a leaf that is not good', () => {
+    const lint = new LeafLint(issuer);
+    const { der: made } = leaf({ keyUsage: LEAF_USAGE | USAGE.keyCertSign });
+    for (let round = 0; round < 2; round += 1)
+      assert.equal(found(lint, made), 'key usage of a leaf');
   });
 });
 

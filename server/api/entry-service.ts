@@ -16,6 +16,7 @@ import type { Clock } from '../../runtime/clock.ts';
 import { Fault } from '../../runtime/fault.ts';
 import type { Implementation } from '../../runtime/grpc-server.ts';
 import type { Datastore, Transaction } from '../plugins/datastore/datastore.ts';
+import { SharedTransactions } from '../plugins/datastore/shared-transactions.ts';
 import type { Entries } from '../registry/entries.ts';
 import type { EntryChange } from '../registry/entry-change.ts';
 import {
@@ -30,7 +31,6 @@ import { eachItem, ITEM_OK, itemStatusOf } from './item-status.ts';
 import { LoopTurns } from './loop-turns.ts';
 import { masked } from './mask.ts';
 import { idOf, pageOf } from './paging.ts';
-import { SharedTransactions } from '../plugins/datastore/shared-transactions.ts';
 import { StreamLimit } from './stream-limit.ts';
 import { syncEntries } from './sync-entries.ts';
 
@@ -124,7 +124,7 @@ function readers({ store, index, trustDomain, registrarScopes }: EntryServiceOpt
 
 /** A batch is part of one transaction: a crash leaves all of its items or none. */
 function writers({ store, entries, registrarScopes }: EntryServiceOptions) {
-  const transactions = new SharedTransactions(store);
+  const transactions = SharedTransactions.of(store);
   const changeBy = async (tx: Transaction, caller: Caller): Promise<EntryChange> => {
     const actor = actorOf(caller);
     if (caller.kind !== 'registrar') return { actor };

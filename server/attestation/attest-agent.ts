@@ -17,6 +17,7 @@ import { isLocked } from '../access/locks.ts';
 import type { RefusalCounter } from '../audit/refusal-counter.ts';
 import type { Authority, SignedX509 } from '../authority/authority.ts';
 import type { Datastore, Transaction } from '../plugins/datastore/datastore.ts';
+import { SharedTransactions } from '../plugins/datastore/shared-transactions.ts';
 import type { AttestedNode, NodeAttestor } from '../plugins/node-attestor/node-attestor.ts';
 import { idMessage } from '../registry/spiffe-id-message.ts';
 import { type AgentRecord, findAgent } from './agent-records.ts';
@@ -113,7 +114,7 @@ export class NodeAttestation {
     if (agent.canReattest)
       throw permissionDenied('agent must attest again', Reason.AGENT_MUST_REATTEST);
     const { spki } = await parseCsr(csr);
-    const signed = await store.transaction(async (tx) => {
+    const signed = await SharedTransactions.of(store).run(async (tx) => {
       await this.#refuseBarred(tx, agent.id);
       const svid = await authority.signX509(tx, {
         kind: 'agent',
@@ -138,7 +139,7 @@ export class NodeAttestation {
     const { type, spki, from, ...call } = asked;
     if (id.trustDomain !== trustDomain || !id.path.startsWith(`/spire/agent/${type}/`))
       throw new Error(`attestor ${type} named the agent ${id}`);
-    const signed = await store.transaction(async (tx) => {
+    const signed = await SharedTransactions.of(store).run(async (tx) => {
       const known = await findAgent(tx, id);
       if (known?.isBanned === true)
         throw permissionDenied('failed to attest: agent is banned', Reason.AGENT_BANNED);

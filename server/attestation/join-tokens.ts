@@ -9,6 +9,7 @@ import { type Actor, SERVER_ACTOR } from '../access/actor.ts';
 import type { AuditLog } from '../audit/audit-log.ts';
 import type { Datastore, Transaction } from '../plugins/datastore/datastore.ts';
 import { instant, text } from '../plugins/datastore/row.ts';
+import { SharedTransactions } from '../plugins/datastore/shared-transactions.ts';
 import type { JoinToken, JoinTokenStore } from '../plugins/node-attestor/join-token.ts';
 import type { Entries } from '../registry/entries.ts';
 import { joinTokenHandle } from '../registry/join-token-ids.ts';
@@ -71,7 +72,7 @@ export class JoinTokens implements JoinTokenStore {
     const handle = joinTokenHandle(token);
     const expiresAt = new Date(clock.now().getTime() + ttlSeconds * 1000);
     const { trustDomain } = bundle.value;
-    return store.transaction(async (tx) => {
+    return SharedTransactions.of(store).run(async (tx) => {
       const added = await tx.run(
         `insert into join_tokens (sha256, handle, agent_id, expires_at_ms) values (?, ?, ?, ?)
          on conflict (sha256) do nothing`,
@@ -101,7 +102,7 @@ export class JoinTokens implements JoinTokenStore {
   /** Spends a token, also one that has expired, with the alias made for that. */
   take(token: Uint8Array): Promise<JoinToken | undefined> {
     const { store, clock } = this.#options;
-    return store.transaction(async (tx) => {
+    return SharedTransactions.of(store).run(async (tx) => {
       const row = await tx.get(
         'delete from join_tokens where sha256 = ? returning handle, expires_at_ms',
         sha256(token),

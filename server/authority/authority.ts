@@ -12,7 +12,8 @@ import type { SpiffeId } from '../../identity/spiffe-id.ts';
 import { subordinateCa } from '../../identity/x509/ca.ts';
 import { type Certificate, parseCertificate } from '../../identity/x509/certificate.ts';
 import { type LeafSigner, remoteLeafSigner, type SignedLeaf } from '../../identity/x509/leaf.ts';
-import { lintCa, lintLeaf } from '../../identity/x509/lint.ts';
+import { LeafLint } from '../../identity/x509/leaf-lint.ts';
+import { lintCa } from '../../identity/x509/lint.ts';
 import type { SubjectName } from '../../identity/x509/subject-name.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import { Fault } from '../../runtime/fault.ts';
@@ -103,6 +104,7 @@ interface LeafAuthority {
   readonly certificate: Certificate;
   readonly signer: Signer;
   readonly leaf: LeafSigner<SignedLeaf | Promise<SignedLeaf>>;
+  readonly lint: LeafLint;
 }
 
 interface TokenAuthority {
@@ -163,7 +165,7 @@ export class Authority {
 
   async #signLeaf(request: X509Request): Promise<{ signed: SignedX509; issued: Issued }> {
     const { kind, spki, id, dnsNames = [], ipAddresses = [] } = request;
-    const { row, leaf, certificate: issuer } = this.#leafAuthority();
+    const { row, leaf, lint } = this.#leafAuthority();
     const now = this.#options.clock.now();
     const notAfterAtMost = earlier(request.notAfter, row.notAfter);
     const signing = leaf.sign({
@@ -176,8 +178,8 @@ export class Authority {
       now,
     });
     const signed = signing instanceof Promise ? await signing : signing;
-    const wanted = { issuer, spki, id, dnsNames, ipAddresses, notAfter: notAfterAtMost, now };
-    lintLeaf(signed.der, wanted);
+    const wanted = { spki, id, dnsNames, ipAddresses, notAfter: notAfterAtMost, now };
+    lint.check(signed.der, wanted);
     const { serial, notAfter } = signed;
     return {
       signed: { chain: [signed.der, ...chainOf(row)], serial, notAfter },
@@ -269,7 +271,8 @@ export class Authority {
       const { certificate } = active.row;
       if (certificate === undefined) throw new Error('an X.509 authority without certificate');
       const leaf = remoteLeafSigner({ certificate, signer: active.signer });
-      this.#x509 = { ...active, certificate: parseCertificate(certificate), leaf };
+      const parsed = parseCertificate(certificate);
+      this.#x509 = { ...active, certificate: parsed, leaf, lint: new LeafLint(parsed) };
     }
     return this.#x509;
   }
@@ -289,18 +292,13 @@ export class Authority {
 }
 
 function issuedOn(
-  { actor, attributes = {}, ...ground }: Ground,
+  { id, actor, entryId, agentId, attributes = {} }: Ground,
   { id: authorityId }: AuthorityRow,
-  issued: Pick<Issued, 'kind' | 'serial' | 'notAfter' | 'issuedAt'>,
+  { kind, serial, notAfter, issuedAt }: Pick<Issued, 'kind' | 'serial' | 'notAfter' | 'issuedAt'>,
 ): Issued {
-  return {
-    ...issued,
-    authorityId,
-    spiffeId: ground.id.toString(),
-    entryId: ground.entryId,
-    agentId: ground.agentId,
-    event: { type: 'identity.svid.issued', actor, attributes },
-  };
+  const event = { type: 'identity.svid.issued', actor, attributes };
+  const spiffeId = id.toString();
+  return { kind, serial, notAfter, issuedAt, authorityId, spiffeId, entryId, agentId, event };
 }
 
 /** The bundle of a state, told only when it is another. */

@@ -6,16 +6,22 @@
 import type { SpiffeId } from '../../identity/spiffe-id.ts';
 import type { Entry } from '../../proto/gen/spire/api/types/entry_pb.ts';
 import { Outcome } from '../../proto/gen/writ/audit/v1/audit_pb.ts';
+import type { Lock } from '../../proto/gen/writ/resource/v1/resource_pb.ts';
 import { Fault } from '../../runtime/fault.ts';
 import type { Actor } from '../access/actor.ts';
-import { isLocked } from '../access/locks.ts';
+import { findLock, listLocks } from '../access/locks.ts';
 import { type Refusal, refusal } from '../access/refusal.ts';
 import { type AgentRecord, findAgent } from '../attestation/agent-records.ts';
 import type { RefusalCounter } from '../audit/refusal-counter.ts';
 import type { Reader } from '../plugins/datastore/datastore.ts';
 import { type EntryIndex, idText } from '../registry/entry-index.ts';
 import { countOtherHolders } from '../registry/identity-holders.ts';
-import { type IdentityRecord, requireActive } from '../registry/identity-records.ts';
+import {
+  activeRecord,
+  type IdentityRecord,
+  identitiesFor,
+  identityFor,
+} from '../registry/identity-records.ts';
 import type { Credential, TtlPolicy } from '../registry/ttl-policy.ts';
 
 /**
@@ -65,12 +71,39 @@ export interface Asked {
   readonly workload?: WorkloadWish;
 }
 
-/** The end that what is signed now may have at most. @throws Fault PERMISSION_DENIED */
-export async function mayEndAt(reader: Reader, asked: Asked, now: Date): Promise<Date> {
+/** What the store says of identities, read once for all that one transaction signs. */
+export interface Standings {
+  /** By SPIFFE ID; those that are asked for and have none are left out. */
+  readonly records: ReadonlyMap<string, IdentityRecord>;
+  readonly locks: readonly Lock[];
+}
+
+export async function readStandings(
+  reader: Reader,
+  spiffeIds: Iterable<string>,
+): Promise<Standings> {
+  return { records: await identitiesFor(reader, spiffeIds), locks: await listLocks(reader) };
+}
+
+/**
+ * The end that what is signed now may have at most.
+ * @param standings of the same transaction, the asked identity among them
+ * @throws Fault PERMISSION_DENIED
+ */
+export async function mayEndAt(
+  reader: Reader,
+  asked: Asked,
+  now: Date,
+  standings?: Standings,
+): Promise<Date> {
   const { id, agentId, entryEnd = 0n, workload } = asked;
-  const record = await requireActive(reader, id, now);
-  const subject = { spiffeId: id.toString(), ...(agentId !== undefined && { agentId }) };
-  if ((await isLocked(reader, subject, now)) !== undefined)
+  const spiffeId = id.toString();
+  const known =
+    standings === undefined ? await identityFor(reader, id) : standings.records.get(spiffeId);
+  const record = activeRecord(known, now);
+  const subject = agentId === undefined ? { spiffeId } : { spiffeId, agentId };
+  const locks = standings === undefined ? await listLocks(reader) : standings.locks;
+  if (findLock(locks, subject, now) !== undefined)
     throw new Fault('PERMISSION_DENIED', 'this identity is locked');
   let { ttlSeconds } = asked;
   if (workload !== undefined) {

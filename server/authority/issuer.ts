@@ -26,7 +26,9 @@ import {
   entryGround,
   type IssuingRules,
   mayEndAt,
+  readStandings,
   requireAgent,
+  type Standings,
   type WorkloadWish,
 } from './entitlement.ts';
 
@@ -68,6 +70,20 @@ interface X509Call {
   readonly batch: X509Batch;
   readonly agent: AgentRecord;
   readonly actor: Actor;
+  readonly standings: Standings;
+}
+
+/** What of `X509Params` stands before the store is asked. */
+interface X509Wish {
+  readonly entryId: string;
+  /** DER, checked. */
+  readonly spki: Uint8Array;
+}
+
+/** A wish, and for which entry. */
+interface EntryWish extends X509Wish {
+  readonly entry: Entry;
+  readonly id: SpiffeId;
 }
 
 export class Issuer {
@@ -77,24 +93,25 @@ export class Issuer {
 
   constructor(options: IssuerOptions) {
     this.#options = options;
-    this.#transactions = new SharedTransactions(options.store);
+    this.#transactions = SharedTransactions.of(options.store);
   }
 
   /** One outcome for each of `params`, in their order, all of one transaction. */
-  newX509(
+  async newX509(
     agent: AgentRecord,
     params: readonly X509Params[],
     actor: Actor,
   ): Promise<(IssuedX509 | Fault)[]> {
-    return this.#options.store.transaction(async (tx) => {
+    const { store, authority } = this.#options;
+    const wishes = await eachOutcome(params, readWish);
+    return store.transaction(async (tx) => {
       await requireAgent(tx, agent);
-      const batch = this.#options.authority.x509Batch();
-      const outcomes: (IssuedX509 | Fault)[] = [];
-      for (const one of params) {
-        if (outcomes.length % CHUNK === CHUNK - 1) await breathe();
-        const sign = () => this.#signEntryX509({ tx, batch, agent, actor }, one);
-        outcomes.push(await itemOutcome(sign));
-      }
+      const found = await eachOutcome(wishes, (wish) => this.#entryWish(agent, wish));
+      const ids = found.flatMap((one) => (one instanceof Fault ? [] : [one.id.toString()]));
+      const standings = await readStandings(tx, ids);
+      const batch = authority.x509Batch();
+      const call = { tx, batch, agent, actor, standings };
+      const outcomes = await eachOutcome(found, (one) => this.#signEntryX509(call, one));
       await batch.record(tx);
       return outcomes;
     });
@@ -185,23 +202,25 @@ export class Issuer {
     });
   }
 
-  async #signEntryX509(
-    { tx, batch, agent, actor }: X509Call,
-    { entryId, csr }: X509Params,
-  ): Promise<IssuedX509> {
-    const { trustDomain, ttl } = this.#options;
-    if (entryId === '') throw invalid('missing entry ID');
-    if (csr.length === 0) throw invalid('missing CSR');
-    const { spki } = await parseCsr(csr);
+  #entryWish(agent: AgentRecord, { entryId, spki }: X509Wish): EntryWish {
     const entry = this.#authorised(agent, entryId);
-    const id = memberId(entry.spiffeId, trustDomain, 'spiffe_id');
-    const notAfter = await this.#mayEndAt(tx, {
+    const id = memberId(entry.spiffeId, this.#options.trustDomain, 'spiffe_id');
+    return { entryId, spki, entry, id };
+  }
+
+  async #signEntryX509(
+    { tx, batch, agent, actor, standings }: X509Call,
+    { spki, entry, id }: EntryWish,
+  ): Promise<IssuedX509> {
+    const { clock, ttl } = this.#options;
+    const asked = {
       id,
       ttlSeconds: entry.x509SvidTtl || ttl.x509Seconds,
       agentId: agent.id,
       entryEnd: entry.expiresAt,
       workload: this.#wish('x509_svid', actor),
-    });
+    };
+    const notAfter = await mayEndAt(tx, asked, clock.now(), standings);
     const signed = await batch.sign({
       kind: 'x509',
       ...entryGround(entry, agent, actor),
@@ -248,13 +267,32 @@ const OF_THE_ITEM: ReadonlySet<string> = new Set([
   'PERMISSION_DENIED',
 ]);
 
-async function itemOutcome(sign: () => Promise<IssuedX509>): Promise<IssuedX509 | Fault> {
+/** `step` of each item that has not failed already, a few between two turns of the event loop. */
+async function eachOutcome<T, R>(
+  items: readonly (T | Fault)[],
+  step: (item: T) => R | Promise<R>,
+): Promise<(R | Fault)[]> {
+  const outcomes: (R | Fault)[] = [];
+  for (const item of items) {
+    if (outcomes.length % CHUNK === CHUNK - 1) await breathe();
+    outcomes.push(item instanceof Fault ? item : await itemOutcome(item, step));
+  }
+  return outcomes;
+}
+
+async function itemOutcome<T, R>(item: T, step: (item: T) => R | Promise<R>): Promise<R | Fault> {
   try {
-    return await sign();
+    return await step(item);
   } catch (error) {
     if (error instanceof Fault && OF_THE_ITEM.has(error.code)) return error;
     throw error;
   }
+}
+
+async function readWish({ entryId, csr }: X509Params): Promise<X509Wish> {
+  if (entryId === '') throw invalid('missing entry ID');
+  if (csr.length === 0) throw invalid('missing CSR');
+  return { entryId, spki: (await parseCsr(csr)).spki };
 }
 
 /** As SPIRE: a name beside a wildcard that covers it is a mistake in one of the two. */

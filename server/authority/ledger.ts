@@ -40,7 +40,8 @@ export async function recordIssued(
   issued: readonly Issued[],
 ): Promise<void> {
   await tx.insertMany({ table: 'ledger', columns: COLUMNS, rows: issued.map(ledgerRow) });
-  await ledger.audit.append(tx, ...issued.map(issuedEvent));
+  const ends = new Map<number, string>();
+  await ledger.audit.append(tx, ...issued.map((one) => issuedEvent(one, ends)));
   tx.afterCommit(() => {
     for (const { kind } of issued) ledger.onIssued(kind);
   });
@@ -52,14 +53,18 @@ function ledgerRow(issued: Issued): SqlValue[] {
   return [serial, kind, spiffeId, entryId ?? null, agentId ?? null, ...times, authorityId];
 }
 
-function issuedEvent({ event, kind, serial, spiffeId, ...issued }: Issued): EventInit {
+/** @param ends texts of the ends so far: what is issued together mostly ends together */
+function issuedEvent(issued: Issued, ends: Map<number, string>): EventInit {
+  const { event, kind, serial, spiffeId, entryId = '', agentId = '', notAfter } = issued;
+  const end = ends.get(notAfter.getTime()) ?? notAfter.toISOString();
+  ends.set(notAfter.getTime(), end);
   return {
     ...event,
     outcome: Outcome.SUCCESS,
     spiffeId,
     svidSerial: serial,
-    entryId: issued.entryId ?? '',
-    agentId: issued.agentId ?? '',
-    attributes: { ...event.attributes, kind, not_after: issued.notAfter.toISOString() },
+    entryId,
+    agentId,
+    attributes: { ...event.attributes, kind, not_after: end },
   };
 }

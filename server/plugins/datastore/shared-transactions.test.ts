@@ -11,7 +11,7 @@ onEachStore('SharedTransactions', (fresh) => {
   let seen: Map<Transaction, number>;
   beforeEach(async () => {
     store = await fresh().open();
-    shared = new SharedTransactions(store);
+    shared = SharedTransactions.of(store);
     seen = new Map();
   });
   afterEach(() => store[Symbol.asyncDispose]());
@@ -34,6 +34,27 @@ onEachStore('SharedTransactions', (fresh) => {
     assert.deepEqual(await kept(), keys.sort());
     assert.ok(seen.size < keys.length, `${seen.size} transactions`);
     assert.equal(await put('k-later'), 'k-later');
+  });
+
+  it('is one for each store', () => {
+    assert.equal(SharedTransactions.of(store), shared);
+  });
+
+  it('begins each work after those that were asked for before, and has committed what it answers', async () => {
+    const begun: number[] = [];
+    const works = Array.from({ length: 50 }, async (_, n) => {
+      const key = await shared.run(async (tx) => {
+        begun.push(n);
+        await tx.run('insert into meta (key, value) values (?, ?)', `k${n}`, '');
+        return `k${n}`;
+      });
+      assert.ok((await store.get('select 1 as n from meta where key = ?', key)) !== undefined);
+    });
+    await Promise.all(works);
+    assert.deepEqual(
+      begun,
+      works.map((_, n) => n),
+    );
   });
 
   it('keeps all but what fails, which hears of its own fault', async () => {

@@ -29,6 +29,15 @@ export class SharedTransactions {
     this.#store = store;
   }
 
+  /** The one of a store, so that calls of all kinds share its commits. */
+  static of(store: Datastore): SharedTransactions {
+    const known = OF_STORES.get(store);
+    if (known !== undefined) return known;
+    const shared = new SharedTransactions(store);
+    OF_STORES.set(store, shared);
+    return shared;
+  }
+
   /** As `transaction` of the store; if `work` throws, nothing of it remains, and all else does. */
   run<T>(work: (tx: Transaction) => Promise<T>): Promise<T> {
     const result = new Promise<unknown>((resolve, reject) => {
@@ -89,6 +98,8 @@ export class SharedTransactions {
     await this.#store.transaction(work).then(resolve, reject);
   }
 }
+
+const OF_STORES = new WeakMap<Datastore, SharedTransactions>();
 
 interface Sharing {
   readonly tx: NotedTransaction;

@@ -83,11 +83,16 @@ function readable(row: unknown): Row {
   const values = row as Record<string, SqlValue | ArrayBuffer>;
   const read: Record<string, SqlValue> = {};
   for (const name in values) {
-    const value = values[name] ?? null;
-    if (name !== LIBSQL_EXTRA)
-      read[name] = value instanceof ArrayBuffer ? new Uint8Array(value) : value;
+    if (name !== LIBSQL_EXTRA) read[name] = plain(values[name] ?? null);
   }
   return read;
+}
+
+/** `get` gives a blob as a Buffer, `all` as an ArrayBuffer. */
+function plain(value: SqlValue | ArrayBuffer): SqlValue {
+  if (value instanceof ArrayBuffer) return new Uint8Array(value);
+  if (!Buffer.isBuffer(value)) return value;
+  return new Uint8Array(value.buffer, value.byteOffset, value.byteLength);
 }
 
 /** A wrong statement or a broken constraint is a bug of ours; everything else is the store's failure. */

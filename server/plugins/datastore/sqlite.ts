@@ -78,8 +78,7 @@ class SqliteStore implements Datastore {
   }
 
   async get(sql: string, ...parameters: readonly SqlValue[]): Promise<Row | undefined> {
-    const rows = await this.all(sql, ...parameters);
-    return rows[0];
+    return this.#read(async (connection) => connection.get(sql, parameters));
   }
 
   all(sql: string, ...parameters: readonly SqlValue[]): Promise<Row[]> {
@@ -175,7 +174,7 @@ class SqliteSnapshot implements Snapshot {
   }
 
   async get(sql: string, ...parameters: readonly SqlValue[]): Promise<Row | undefined> {
-    return this.#connection.all(sql, parameters)[0];
+    return this.#connection.get(sql, parameters);
   }
 
   async all(sql: string, ...parameters: readonly SqlValue[]): Promise<Row[]> {
@@ -204,7 +203,7 @@ class SqliteTransaction implements Transaction {
   }
 
   async get(sql: string, ...parameters: readonly SqlValue[]): Promise<Row | undefined> {
-    return this.#live().all(sql, parameters)[0];
+    return this.#live().get(sql, parameters);
   }
 
   async all(sql: string, ...parameters: readonly SqlValue[]): Promise<Row[]> {
