@@ -99,14 +99,12 @@ interface AccessParts {
 
 function makeServices(options: AccessOptions, { resources, sessions, links }: AccessParts) {
   const { store, trustDomain } = options;
+  const applier = new ResourceApplier({ ...options, resources });
   return {
     gateway: gatewayService({ links, sessions, opener: new SessionOpener(options) }),
     gatewayRegistry: gatewayRegistryService(options),
-    resource: resourceService({
-      reader: store,
-      applier: new ResourceApplier({ ...options, resources }),
-    }),
-    backend: backendService({ reader: store, setups: options.backendSetups }),
+    resource: resourceService({ reader: store, applier }),
+    backend: backendService({ reader: store, setups: options.backendSetups, applier }),
     session: sessionService({ sessions, replay: new RecordingReplay({ ...options, links }) }),
     lock: lockService({
       reader: store,

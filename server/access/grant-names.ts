@@ -1,8 +1,10 @@
 import { createHash } from 'node:crypto';
 import { create } from '@bufbuild/protobuf';
 import {
+  type ColumnClass,
   type Grant,
   GrantSchema,
+  type PostgresRights,
   type Resource,
   ResourceSchema,
 } from '../../proto/gen/writ/resource/v1/resource_pb.ts';
@@ -33,6 +35,7 @@ function named(grant: Grant, resources: readonly Resource[]): Grant {
           [...tables].sort(),
         ),
         masksOf(grant.backend, resources),
+        ...laterRights(rights),
       ]),
     )
     .digest('hex')
@@ -41,11 +44,26 @@ function named(grant: Grant, resources: readonly Resource[]): Grant {
   return create(GrantSchema, { ...grant, rights: { case: 'postgres', value } });
 }
 
+/** Rights that came later: a grant without them keeps the names that it had before there were any. */
+function laterRights(rights: PostgresRights): unknown[] {
+  const { writeMasked, execute, sequences, ddlOwner } = rights;
+  const lists = [writeMasked, execute, sequences].map((names) => [...names].sort());
+  const columns = rights.columns
+    .map(({ table, select, insert, update }) =>
+      [table, ...[select, insert, update].map((names) => [...names].sort().join('"'))].join('.'),
+    )
+    .sort();
+  const owner = ddlOwner === undefined ? [] : [ddlOwner.role, ...[...ddlOwner.schemas].sort()];
+  const settings = Object.entries(rights.settings).sort();
+  const all = [...lists, columns, owner, settings];
+  return all.every(({ length }) => length === 0) ? [] : [all];
+}
+
 /** Every classified column of a backend with its mask, in one order. */
 function masksOf(backend: string, resources: readonly Resource[]): string[] {
   const masks = new Map(
     resources.flatMap(({ body }) =>
-      body.case === 'columnClass' ? [[body.value.name, body.value.mask] as const] : [],
+      body.case === 'columnClass' ? [[body.value.name, maskOf(body.value)] as const] : [],
     ),
   );
   return resources
@@ -54,8 +72,12 @@ function masksOf(backend: string, resources: readonly Resource[]): string[] {
     )
     .flatMap(({ table, columns }) =>
       Object.entries(columns).map(([column, name]) =>
-        JSON.stringify([table, column, masks.get(name)]),
+        JSON.stringify([table, column, ...(masks.get(name) ?? [undefined])]),
       ),
     )
     .sort();
+}
+
+function maskOf({ mask, rangeSize }: ColumnClass): unknown[] {
+  return rangeSize === 0n ? [mask] : [mask, String(rangeSize)];
 }

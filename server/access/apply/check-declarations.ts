@@ -3,6 +3,7 @@ import { timestampDate } from '@bufbuild/protobuf/wkt';
 import { SpiffeId, type TrustDomain } from '../../../identity/spiffe-id.ts';
 import type { Backend, Columns, Grant } from '../../../proto/gen/writ/resource/v1/resource_pb.ts';
 import { formatDuration } from '../../../runtime/duration.ts';
+import { checkPostgresRights } from './check-postgres-rights.ts';
 import { checkRightsFit } from './check-rights-fit.ts';
 import type { FutureState, Placed } from './future-state.ts';
 
@@ -84,7 +85,7 @@ function checkGrant(grant: Placed<Grant>, state: FutureState, rules: Declaration
     ...(grant.isDeclared ? checkDeclaredGrant(grant, rules) : []),
     ...checkBackendName(grant, state),
     ...checkRightsFit(grant, state),
-    ...checkTables(grant, state),
+    ...checkPostgresRights(grant, state),
   ];
 }
 
@@ -116,43 +117,4 @@ function checkDeclaredGrant(
     problems.push(`${at(['session', 'maximum'])}: expected at most ${most}, the server's maximum`);
   }
   return problems;
-}
-
-const WRITES = ['insert', 'update', 'delete'] as const;
-
-function checkTables(grant: Placed<Grant>, state: FutureState): string[] {
-  const { value, at } = grant;
-  if (value.rights.case !== 'postgres') return [];
-  const rights = value.rights.value;
-  const problems: string[] = [];
-  if ([rights.select, ...WRITES.map((verb) => rights[verb])].every((list) => list.length === 0)) {
-    problems.push(`${at(['postgres'])}: expected a table in select, insert, update or delete`);
-  }
-  const classified = classifiedTables(value.backend, state);
-  for (const verb of WRITES) {
-    if (rights[verb].length > 0 && !rights.statements.includes('write')) {
-      problems.push(`${at(['postgres', verb])}: expected write among statements`);
-    }
-    for (const [index, table] of rights[verb].entries()) {
-      const columns = classified.get(table);
-      if (columns === undefined) continue;
-      problems.push(
-        `${at(['postgres', verb, index])}: columns of ${table} are classified by ${columns}; ` +
-          'writing there is not supported by this version',
-      );
-    }
-  }
-  return problems;
-}
-
-/** Tables of a backend that have a classified column, and the name of the resource that says so. */
-function classifiedTables(backend: string, state: FutureState): ReadonlyMap<string, string> {
-  const tables = new Map<string, string>();
-  for (const { value } of state.columns.values()) {
-    if (value.backend !== backend) continue;
-    for (const { table, columns } of value.tables) {
-      if (Object.keys(columns).length > 0) tables.set(table, value.name);
-    }
-  }
-  return tables;
 }

@@ -12,7 +12,8 @@ export const resourceName = v.pipe(
   v.regex(/^[a-z0-9][a-z0-9-]{0,62}$/, 'a name: 1 to 63 of a-z 0-9 -, not beginning with -'),
 );
 
-const sentence = v.pipe(
+/** For people: shown, and kept in records. */
+export const sentence = v.pipe(
   v.string(),
   // Shown on terminals and kept in records: one line.
   v.regex(/^[^\p{Cc}\p{Zl}\p{Zp}]{1,200}$/u, 'one line of 1 to 200 characters'),
@@ -35,7 +36,8 @@ function isInstant(text: string): boolean {
   return day <= lastDay && !Number.isNaN(Date.parse(text));
 }
 
-const instant = v.pipe(
+/** A point in time with its zone. */
+export const instant = v.pipe(
   v.string(),
   v.check(isInstant, 'a time with its zone, e.g. 2027-03-31T00:00:00Z'),
   v.transform((text) => new Date(text)),

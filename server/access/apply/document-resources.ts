@@ -7,8 +7,11 @@ import {
   Layout,
   Mask,
   OnStale,
+  type PostgresRightsSchema,
   type Resource,
   ResourceSchema,
+  type SessionLimits,
+  type SessionLimitsSchema,
 } from '../../../proto/gen/writ/resource/v1/resource_pb.ts';
 import type {
   columnClassSchema,
@@ -16,16 +19,20 @@ import type {
   postgresBackendSchema,
   postgresGrantSchema,
 } from './document-schemas.ts';
+import { postgresGuard } from './postgres-guard-schema.ts';
 import type { sshBackendSchema, sshGrantSchema } from './ssh-schemas.ts';
 
 const ON_STALE = { strict: OnStale.STRICT, standard: OnStale.STANDARD } as const;
-const LAYOUTS = { front: Layout.FRONT } as const;
+const LAYOUTS = { front: Layout.FRONT, 'in-place': Layout.IN_PLACE } as const;
 const MASKS = {
   full: Mask.FULL,
   last4: Mask.LAST4,
   email: Mask.EMAIL,
   null: Mask.NULL,
   year: Mask.YEAR,
+  hash: Mask.HASH,
+  range: Mask.RANGE,
+  none: Mask.NONE,
 } as const;
 
 type BackendType = NonNullable<MessageInitShape<typeof BackendSchema>['type']>;
@@ -46,6 +53,7 @@ export function postgresBackend(document: InferOutput<typeof postgresBackendSche
       ...(postgres.tls && {
         tls: { caFile: postgres.tls.ca_file, serverName: postgres.tls.server_name },
       }),
+      ...postgresGuard(postgres),
     },
   });
 }
@@ -77,8 +85,8 @@ function backendResource(
 
 /** What a ColumnClass document declares. */
 export function columnClassResource(document: InferOutput<typeof columnClassSchema>): Resource {
-  const { name, mask } = document;
-  const value = { name, mask: MASKS[mask] };
+  const { name, mask, range_size: rangeSize = 0 } = document;
+  const value = { name, mask: MASKS[mask], rangeSize: BigInt(rangeSize) };
   return create(ResourceSchema, { name, body: { case: 'columnClass', value } });
 }
 
@@ -97,8 +105,52 @@ export function columnsResource(document: InferOutput<typeof columnsSchema>): Re
 
 /** What a Grant document on a backend of type postgres declares. */
 export function postgresGrant(document: InferOutput<typeof postgresGrantSchema>): Resource {
-  const rights = { case: 'postgres', value: document.postgres } as const;
-  return grantResource(document, document.session.rows, rights);
+  const rights = { case: 'postgres', value: postgresRights(document.postgres) } as const;
+  return grantResource(document, postgresLimits(document.session), rights);
+}
+
+function postgresRights(
+  document: InferOutput<typeof postgresGrantSchema>['postgres'],
+): MessageInitShape<typeof PostgresRightsSchema> {
+  const { columns, write: writeMasked, ddl, rules, recording, ...rights } = document;
+  return {
+    ...rights,
+    // Sorted, so that another order of the same lines is no change.
+    columns: Object.entries(columns)
+      .map(([table, value]) => ({ table, ...value }))
+      .sort((one, other) => (one.table < other.table ? -1 : 1)),
+    writeMasked,
+    ...(rules && {
+      rules: { tables: rules.tables, functions: rules.functions, noCopy: !rules.copy },
+    }),
+    ...(recording?.rows && { recording: { rows: true } }),
+    ...(ddl && { ddlOwner: { role: ddl.owner, schemas: ddl.schemas } }),
+  };
+}
+
+type Limits = Omit<
+  Exclude<MessageInitShape<typeof SessionLimitsSchema>, SessionLimits>,
+  '$typeName'
+>;
+
+function postgresLimits(session: InferOutput<typeof postgresGrantSchema>['session']): Limits {
+  const { rows, bytes, statements, errors, idle_in_transaction: idle, per_day: day } = session;
+  return {
+    ...counts({ rows, bytes, statements }),
+    errors,
+    ...(idle !== undefined && { idleInTransaction: { seconds: BigInt(idle) } }),
+    ...(day && {
+      perDay: {
+        ...counts(day),
+        ...(day.duration !== undefined && { duration: { seconds: BigInt(day.duration) } }),
+      },
+    }),
+  };
+}
+
+function counts(all: { rows: number; bytes: number; statements: number }) {
+  const { rows, bytes, statements } = all;
+  return { rows: BigInt(rows), bytes: BigInt(bytes), statements: BigInt(statements) };
 }
 
 /** What a Grant document on a backend of type ssh declares. */
@@ -107,12 +159,12 @@ export function sshGrant(document: InferOutput<typeof sshGrantSchema>): Resource
   const { shell, exec, sftp } = channels;
   const commands = typeof exec === 'boolean' ? [] : exec;
   const value = { logins, shell, exec: exec === true, commands, sftp };
-  return grantResource(document, 0, { case: 'ssh', value });
+  return grantResource(document, {}, { case: 'ssh', value });
 }
 
 function grantResource(
   document: Omit<InferOutput<typeof sshGrantSchema>, 'ssh'>,
-  rows: number,
+  limits: Limits,
   rights: Rights,
 ): Resource {
   const { name, identity, backend, owner, purpose, expires_at: expiresAt, session } = document;
@@ -126,7 +178,7 @@ function grantResource(
     session: {
       maximum: { seconds: BigInt(session.maximum) },
       renewable: session.renewable,
-      rows: BigInt(rows),
+      ...limits,
     },
     rights,
   };

@@ -1,6 +1,6 @@
 /** The shape of what `writ apply` takes: one schema a kind; what is not named here is refused. */
 import * as v from 'valibot';
-import { absolutePath } from '../../../runtime/config.ts';
+import { absolutePath, durationSeconds } from '../../../runtime/config.ts';
 import {
   backendFields,
   grantFields,
@@ -10,63 +10,28 @@ import {
   resourceName,
   sessionFields,
 } from './document-fields.ts';
+import {
+  EXCEPTION_MESSAGE,
+  hasItsException,
+  postgresGuardFields,
+} from './postgres-guard-schema.ts';
+import { isNamePart, sqlName, tableProblem } from './postgres-names.ts';
+import { postgresRightsFields, statementClasses } from './postgres-rights-schema.ts';
 
-const MAXIMUM_ROWS = Number.MAX_SAFE_INTEGER;
+const MOST_ERRORS = 1_000_000;
+const A_DAY_SECONDS = 24 * 3600;
 const MAXIMUM_LIST = 1000;
+const MAXIMUM_RANGE = 1_000_000_000_000;
 
 const hostName = v.pipe(v.string(), v.check(isHost, 'a host name or IP address'));
-
-/** PostgreSQL cuts longer names, and a name that was cut is another one. */
-const MAXIMUM_NAME_BYTES = 63;
-/** A part of a name with dots; whoever writes SQL quotes it. */
-const NAME_PART = /^[^\p{Cc}."]+$/u;
-
-function isNamePart(text: string): boolean {
-  return NAME_PART.test(text) && Buffer.byteLength(text) <= MAXIMUM_NAME_BYTES;
-}
-
-/** Of a database or role. */
-const sqlName = v.pipe(
-  v.string(),
-  v.regex(/^[A-Za-z0-9_][A-Za-z0-9_$.-]{0,62}$/, '1 to 63 of A-Z a-z 0-9 _ $ . -'),
-);
-
-/** What is the database's own or Writ's is nobody's to grant. */
-const RESERVED_SCHEMA = /^(pg_.*|information_schema|writ|writ_.*)$/;
-
-/** What is wrong with the name of a table, as what is expected in its place. */
-function tableProblem(text: string): string | undefined {
-  const [schema = '', ...rest] = text.split('.');
-  if (rest.length !== 1 || ![schema, ...rest].every(isNamePart)) return 'a table as `schema.table`';
-  return RESERVED_SCHEMA.test(schema)
-    ? "a table of the application's, not of the database or of Writ"
-    : undefined;
-}
-
-const table = v.pipe(
-  v.string(),
-  v.rawCheck(({ dataset, addIssue }) => {
-    const message = dataset.typed ? tableProblem(dataset.value) : undefined;
-    if (message !== undefined) addIssue({ message });
-  }),
-);
-
-const tables = v.optional(
-  v.pipe(
-    v.array(table),
-    v.maxLength(MAXIMUM_LIST, `at most ${MAXIMUM_LIST} tables`),
-    v.check((list) => new Set(list).size === list.length, 'each table once'),
-  ),
-  [],
-);
 
 /** `null` in YAML is no text; here it names a mask all the same. */
 const mask = v.pipe(
   v.nullable(v.string()),
   v.transform((text) => text ?? 'null'),
   v.picklist(
-    ['full', 'last4', 'email', 'null', 'year'],
-    'full, last4, email, null or year (others are not supported by this version)',
+    ['full', 'last4', 'email', 'null', 'year', 'hash', 'range', 'none'],
+    'full, last4, email, null, year, hash, range or none',
   ),
 );
 
@@ -92,25 +57,41 @@ const classifiedTables = v.pipe(
 export const postgresBackendSchema = v.strictObject({
   ...backendFields,
   type: v.literal('postgres'),
-  postgres: v.strictObject({
-    host: hostName,
-    port: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65_535)), 5432),
-    database: sqlName,
-    layout: v.optional(
-      v.picklist(['front'], 'front (in-place is not supported by this version)'),
-      'front',
+  postgres: v.pipe(
+    v.strictObject({
+      host: hostName,
+      port: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65_535)), 5432),
+      database: sqlName,
+      layout: v.optional(v.picklist(['front', 'in-place'], 'front or in-place'), 'front'),
+      login: v.strictObject({ user: sqlName, password_file: absolutePath }),
+      tls: v.optional(v.strictObject({ ca_file: absolutePath, server_name: hostName })),
+      ...postgresGuardFields,
+    }),
+    v.forward(
+      v.check((postgres) => hasItsException(postgres), EXCEPTION_MESSAGE),
+      ['exception'],
     ),
-    login: v.strictObject({ user: sqlName, password_file: absolutePath }),
-    tls: v.optional(v.strictObject({ ca_file: absolutePath, server_name: hostName })),
-  }),
+  ),
 });
 
 /** How the columns of a class are shown. */
-export const columnClassSchema = v.strictObject({
-  kind: v.literal('ColumnClass'),
-  name: resourceName,
-  mask,
-});
+export const columnClassSchema = v.pipe(
+  v.strictObject({
+    kind: v.literal('ColumnClass'),
+    name: resourceName,
+    mask,
+    range_size: v.optional(
+      v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(MAXIMUM_RANGE)),
+    ),
+  }),
+  v.forward(
+    v.check(
+      (document) => (document.mask === 'range') === (document.range_size !== undefined),
+      'a range_size where the mask is range, and there alone',
+    ),
+    ['range_size'],
+  ),
+);
 
 /** Which columns of a backend belong to which class. */
 export const columnsSchema = v.strictObject({
@@ -120,25 +101,31 @@ export const columnsSchema = v.strictObject({
   tables: classifiedTables,
 });
 
+function count(most: number) {
+  return v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(most));
+}
+
+/** 0 is no limit. */
+const budgetFields = {
+  rows: v.optional(count(Number.MAX_SAFE_INTEGER), 0),
+  bytes: v.optional(count(Number.MAX_SAFE_INTEGER), 0),
+  statements: v.optional(count(Number.MAX_SAFE_INTEGER), 0),
+};
+
 /** A grant on a backend of type postgres. */
 export const postgresGrantSchema = v.strictObject({
   ...grantFields,
   session: v.strictObject({
     ...sessionFields,
-    rows: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(MAXIMUM_ROWS)), 0),
+    ...budgetFields,
+    errors: v.optional(count(MOST_ERRORS), 0),
+    idle_in_transaction: v.optional(durationSeconds(A_DAY_SECONDS)),
+    per_day: v.optional(
+      v.strictObject({ ...budgetFields, duration: v.optional(durationSeconds(A_DAY_SECONDS)) }),
+    ),
   }),
   postgres: v.strictObject({
-    select: tables,
-    insert: tables,
-    update: tables,
-    delete: tables,
-    statements: v.optional(
-      v.pipe(
-        v.array(v.picklist(['read', 'write'], 'read or write')),
-        v.minLength(1, 'read, write or both'),
-        v.check((list) => new Set(list).size === list.length, 'each class once'),
-      ),
-      ['read'],
-    ),
+    ...postgresRightsFields,
+    statements: statementClasses,
   }),
 });

@@ -2,10 +2,24 @@ import { timestampMs } from '@bufbuild/protobuf/wkt';
 import type {
   Grant,
   PostgresRights,
+  SessionLimits,
   SshRights,
 } from '../../../proto/gen/writ/resource/v1/resource_pb.ts';
 
-const RIGHTS = ['select', 'insert', 'update', 'delete', 'statements'] as const;
+/** As SessionLimits in resource.proto says. */
+const DEFAULT_ERRORS = 20;
+const DEFAULT_IDLE_SECONDS = 300;
+
+const LISTS = [
+  'select',
+  'insert',
+  'update',
+  'delete',
+  'statements',
+  'writeMasked',
+  'execute',
+  'sequences',
+] as const;
 
 /** Whether a session that was opened under `before` may hold something that `after` does not give. */
 export function narrows(before: Grant, after: Grant): boolean {
@@ -14,7 +28,7 @@ export function narrows(before: Grant, after: Grant): boolean {
     before.backend !== after.backend ||
     endMs(after) < endMs(before) ||
     maximumSeconds(after) < maximumSeconds(before) ||
-    rowLimit(after) < rowLimit(before) ||
+    hasLess(before.session, after.session) ||
     losesRights(before, after)
   );
 }
@@ -27,14 +41,26 @@ function maximumSeconds({ session }: Grant): number {
   return Number(session?.maximum?.seconds ?? 0);
 }
 
-function rowLimit({ session }: Grant): number {
-  const rows = Number(session?.rows ?? 0);
-  return rows === 0 ? Number.POSITIVE_INFINITY : rows;
+function hasLess(before: SessionLimits | undefined, after: SessionLimits | undefined): boolean {
+  const later = limitsOf(after);
+  return limitsOf(before).some((limit, index) => (later[index] ?? 0) < limit);
+}
+
+function limitsOf(session: SessionLimits | undefined): number[] {
+  const day = session?.perDay;
+  const counts = [session?.rows, session?.bytes, session?.statements];
+  const daily = [day?.rows, day?.bytes, day?.statements, day?.duration?.seconds];
+  const limits = [...counts, ...daily].map((limit) => Number(limit ?? 0));
+  return [
+    ...limits.map((limit) => (limit === 0 ? Number.POSITIVE_INFINITY : limit)),
+    session?.errors || DEFAULT_ERRORS,
+    Number(session?.idleInTransaction?.seconds ?? DEFAULT_IDLE_SECONDS),
+  ];
 }
 
 function losesRights({ rights: before }: Grant, { rights: after }: Grant): boolean {
   if (before.case === 'postgres' && after.case === 'postgres') {
-    return RIGHTS.some((right) => isLost(before.value, after.value, right));
+    return losesPostgres(before.value, after.value);
   }
   if (before.case === 'ssh' && after.case === 'ssh') return losesSsh(before.value, after.value);
   return true;
@@ -51,10 +77,42 @@ function losesSsh(before: SshRights, after: SshRights): boolean {
   );
 }
 
-function isLost(
-  before: PostgresRights,
-  after: PostgresRights,
-  right: (typeof RIGHTS)[number],
-): boolean {
-  return before[right].some((one) => !after[right].includes(one));
+function losesPostgres(before: PostgresRights, after: PostgresRights): boolean {
+  const isLost = (one: readonly string[], other: readonly string[]) =>
+    one.some((name) => !other.includes(name));
+  return (
+    LISTS.some((right) => !givesAny(right, after) && isLost(before[right], after[right])) ||
+    isLost(refusals(after), refusals(before)) ||
+    (before.recording?.rows !== true && after.recording?.rows === true) ||
+    isLost(columnRights(before), columnRights(after)) ||
+    isLost(ddlRights(before), ddlRights(after)) ||
+    // A row policy may show more under any other value.
+    settings(before) !== settings(after)
+  );
+}
+
+function givesAny(right: string, { statements }: PostgresRights): boolean {
+  return right === 'statements' && statements.includes('any');
+}
+
+function refusals({ rules }: PostgresRights): string[] {
+  const { tables = [], functions = [], noCopy = false } = rules ?? {};
+  const named = [...tables.map((name) => `table ${name}`), ...functions];
+  return noCopy ? [...named, 'copy'] : named;
+}
+
+function columnRights({ columns }: PostgresRights): string[] {
+  return columns.flatMap(({ table, select, insert, update }) =>
+    Object.entries({ select, insert, update }).flatMap(([verb, names]) =>
+      names.map((name) => JSON.stringify([table, verb, name])),
+    ),
+  );
+}
+
+function ddlRights({ ddlOwner }: PostgresRights): string[] {
+  return (ddlOwner?.schemas ?? []).map((schema) => JSON.stringify([ddlOwner?.role, schema]));
+}
+
+function settings(rights: PostgresRights): string {
+  return JSON.stringify(Object.entries(rights.settings).sort());
 }

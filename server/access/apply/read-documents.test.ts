@@ -48,7 +48,14 @@ backend: shop
 owner: ana@example.org
 purpose: nightly revenue report
 expires_at: 2099-03-31T00:00:00Z
-session: { maximum: 8h, renewable: true, rows: 1000000 }
+session:
+  maximum: 8h
+  renewable: true
+  rows: 1000000
+  bytes: 5000000
+  errors: 5
+  idle_in_transaction: 1m
+  per_day: { statements: 1000, duration: 2h }
 postgres:
   select: [public.orders, public.customers]
   statements: [read]
@@ -146,14 +153,31 @@ describe('readDocuments and checkDeclarations, by what apply says', () => {
       [],
     ],
     [
-      'the layout that is not built yet',
+      'the layout in-place',
       postgres((yaml) => yaml.replace('database: shop', 'database: shop\n  layout: in-place')),
-      [/^shop.yaml:10: postgres.layout: expected front \(in-place is not supported/],
+      [],
     ],
     [
-      'a mask that is not built yet',
-      'kind: ColumnClass\nname: x\nmask: hash',
-      [/^shop.yaml:3: mask: expected full, last4, email, null or year/],
+      'a layout that is none',
+      postgres((yaml) => yaml.replace('database: shop', 'database: shop\n  layout: behind')),
+      [/^shop.yaml:10: postgres.layout: expected front or in-place/],
+    ],
+    ['the mask hash', 'kind: ColumnClass\nname: x\nmask: hash', []],
+    ['the mask range', 'kind: ColumnClass\nname: x\nmask: range\nrange_size: 1000', []],
+    [
+      'a range without a size',
+      'kind: ColumnClass\nname: x\nmask: range',
+      [/^shop.yaml:1: range_size: expected a range_size where the mask is range/],
+    ],
+    [
+      'a size without a range',
+      'kind: ColumnClass\nname: x\nmask: hash\nrange_size: 10',
+      [/^shop.yaml:4: range_size: expected a range_size where the mask is range, and there alone/],
+    ],
+    [
+      'a mask that is none',
+      'kind: ColumnClass\nname: x\nmask: rot13',
+      [/^shop.yaml:3: mask: expected full, last4, email, null, year, hash, range or none/],
     ],
     ['the mask null', 'kind: ColumnClass\nname: x\nmask: null', []],
     [
@@ -224,17 +248,12 @@ describe('readDocuments and checkDeclarations, by what apply says', () => {
     [
       'of nothing',
       grantYaml('g', { postgres: 'statements: [read]' }),
-      /expected a table in select/,
+      /expected a right, e.g. a table in select/,
     ],
     [
       'to write without the class write',
       grantYaml('g', { postgres: 'insert: [public.orders]' }),
       /postgres.insert: expected write among statements$/,
-    ],
-    [
-      'to write where columns are classified',
-      grantYaml('g', { postgres: 'update: [public.customers], statements: [read, write]' }),
-      /postgres.update.0: columns of public.customers are classified by shop-people; .*not supported/,
     ],
   ];
   for (const [what, yaml, expected] of grants) {
@@ -247,11 +266,11 @@ describe('readDocuments and checkDeclarations, by what apply says', () => {
 
   it('refuses columns that classify what a stored grant writes', async () => {
     const stored = await AccessWorld.create();
-    const writes = 'insert: [public.customers], statements: [write]';
+    const writes = 'columns: { public.customers: { insert: [ssn] } }, statements: [write]';
     await stored.apply(documents(BACKEND, grantYaml('writes', { postgres: writes })));
     await assert.rejects(stored.apply(CLASSES), {
       code: 'CONFIG_INVALID',
-      message: /^stored Grant writes: postgres.insert.0: columns of public.customers/,
+      message: /^stored Grant writes: postgres.columns.public.customers.insert.0: .*is classified/,
     });
   });
 

@@ -214,6 +214,18 @@ onEachPostgres('postgresBackendSetup: what it checks', (server) => {
     assert.match(plan.undoSql, /GRANT TEMPORARY ON DATABASE "postgres" TO PUBLIC/);
   });
 
+  it('tells the administrator of tables that every session may use', async () => {
+    await server().exec('grant select, insert on public.vault to public');
+    const { sql } = await planShop(server(), [SHOP_READER]);
+    await using owner = await connectAs(server(), server());
+    const told: string[] = [];
+    owner.on('notice', ({ message }) => told.push(message ?? ''));
+    await owner.query(sql);
+    assert.match(told.join('\n'), /PUBLIC.* has INSERT on public.vault, SELECT on public.vault/);
+    await undo();
+    await server().exec('revoke all on public.vault from public');
+  });
+
   it('tells the administrator of definer functions that every session may call', async () => {
     await server().exec(
       'create function public.all_of_it() returns setof customers language sql security definer as $$ select * from customers $$',

@@ -43,7 +43,9 @@ export interface CheckedTables {
 
 /** Aborts the plan if a classified column can be read around its mask, or a role of ours can be used. */
 export function postconditions(checked: CheckedTables): string {
-  return [ROLES_ARE_UNUSED, ...columnsAreMasked(checked), WARN_OF_DEFINERS].join('\n');
+  const { direct } = checked;
+  const filters = direct.length > 0 ? [warnOfFilters(direct)] : [];
+  return [ROLES_ARE_UNUSED, ...columnsAreMasked(checked), ...filters, WARN_OF_PUBLIC].join('\n');
 }
 
 const ROLES_ARE_UNUSED = `DO $writ$
@@ -53,13 +55,14 @@ BEGIN
   SELECT string_agg(format('%s is a member of %s', m.member::regrole, m.roleid::regrole), ', ') INTO used
     FROM pg_auth_members m JOIN pg_roles member ON member.oid = m.member JOIN pg_roles role ON role.oid = m.roleid
     WHERE member.rolname ~ '^writ_[go]_[0-9a-f]{16}$' OR role.rolname = 'writ_admin' OR role.rolname ~ '^writ_o_[0-9a-f]{16}$'
-      OR (role.rolname ~ '^writ_g_[0-9a-f]{16}$' AND member.rolname !~ '^(writ_[0-9a-f]{16}|writ_admin)$');
+      OR (role.rolname ~ '^writ_g_[0-9a-f]{16}$' AND member.rolname !~ '^(writ_[0-9a-f]{16}|writ_admin)$'
+        AND NOT EXISTS (SELECT FROM writ.grant_group g WHERE g.name = role.rolname AND g.ddl_owner = member.rolname));
   IF used IS NOT NULL THEN
     RAISE EXCEPTION 'roles of Writ are in use by others: %', used;
   END IF;
 END $writ$;`;
 
-const WARN_OF_DEFINERS = `DO $writ$
+const WARN_OF_PUBLIC = `DO $writ$
 DECLARE
   found text;
 BEGIN
@@ -72,6 +75,12 @@ BEGIN
   FOR found IN SELECT nspname FROM pg_namespace WHERE has_schema_privilege('public', oid, 'CREATE') LOOP
     RAISE WARNING 'PUBLIC, so every session too, may create objects in schema %', found;
   END LOOP;
+  SELECT string_agg(DISTINCT format('%s on %s', a.privilege_type, c.oid::regclass), ', ') INTO found
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, aclexplode(c.relacl) a
+    WHERE a.grantee = 0 AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'writ') AND n.nspname !~ '^pg_(toast|temp)';
+  IF found IS NOT NULL THEN
+    RAISE WARNING 'PUBLIC, so every session too, has %', found;
+  END IF;
 END $writ$;`;
 
 function columnsAreMasked({ tables, classified, direct }: CheckedTables): string[] {
@@ -84,6 +93,21 @@ function columnsAreMasked({ tables, classified, direct }: CheckedTables): string
   const list = `(VALUES ${columns.join(', ')}) AS classified (relation, name)`;
   const checks = [directReads(list), generatedColumns(list)];
   return direct.length > 0 ? [...checks, viewsBehind(list, direct)] : checks;
+}
+
+/** Only a barrier keeps a client's own predicates from seeing the rows that a view leaves out (P7). */
+function warnOfFilters(direct: readonly CatalogTable[]): string {
+  return `DO $writ$
+DECLARE
+  found regclass;
+BEGIN
+  FOR found IN SELECT c.oid FROM pg_class c JOIN pg_rewrite r ON r.ev_class = c.oid
+    WHERE c.relkind = 'v' AND c.oid IN (${direct.map(relation).join(', ')})
+      AND r.ev_action::text ~ ':quals \\{' AND NOT coalesce(c.reloptions, '{}') && ARRAY['security_barrier=true', 'security_barrier=on', 'security_barrier=1']
+  LOOP
+    RAISE WARNING 'view % leaves out rows and is no security_barrier: error messages can tell of those rows', found;
+  END LOOP;
+END $writ$;`;
 }
 
 /**
@@ -112,7 +136,7 @@ DECLARE
 BEGIN
   WITH RECURSIVE ${familyOf(list)}
   SELECT string_agg(DISTINCT format('%s.%I', relation, family.name), ', ') INTO readable
-    FROM writ.grant_group g CROSS JOIN family
+    FROM (SELECT name FROM writ.grant_group UNION SELECT ddl_owner FROM writ.grant_group WHERE ddl_owner IS NOT NULL) g CROSS JOIN family
     WHERE has_column_privilege(g.name, relation, attribute, 'SELECT');
   IF readable IS NOT NULL THEN
     RAISE EXCEPTION 'sessions could read these columns around their mask: %', readable

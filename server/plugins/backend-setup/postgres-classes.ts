@@ -1,4 +1,4 @@
-import type { Catalog, CatalogTable } from '../../../proto/gen/writ/admin/v1/admin_pb.ts';
+import type { CatalogTable } from '../../../proto/gen/writ/admin/v1/admin_pb.ts';
 import {
   type ColumnClass,
   type Columns,
@@ -8,21 +8,17 @@ import {
 /** Tables of the catalog by `schema.table`, as grants and classes name them. */
 export type TableIndex = ReadonlyMap<string, CatalogTable>;
 
-/** Masks of the classified columns by table and column; every column named here exists. */
-export type Classification = ReadonlyMap<string, ReadonlyMap<string, Mask>>;
-
-export function indexTables(catalog: Catalog): TableIndex {
-  const index = new Map<string, CatalogTable>();
-  const ambiguous = new Set<string>();
-  for (const table of catalog.tables) {
-    const key = `${table.schema}.${table.name}`;
-    if (index.has(key)) ambiguous.add(key);
-    index.set(key, table);
-  }
-  // Names with dots can make two tables look alike: then neither can be granted.
-  for (const key of ambiguous) index.delete(key);
-  return index;
+/** How a classified column is shown. */
+export interface MaskRule {
+  readonly mask: Mask;
+  /** Of MASK_RANGE. */
+  readonly rangeSize: bigint;
 }
+
+/** Masks of the classified columns by table and column; every column named here exists. */
+export type Classification = ReadonlyMap<string, ReadonlyMap<string, MaskRule>>;
+
+const HIDDEN: MaskRule = { mask: Mask.NULL, rangeSize: 0n };
 
 export interface ClassifyRequest {
   readonly backend: string;
@@ -31,35 +27,64 @@ export interface ClassifyRequest {
   readonly columnClasses: readonly ColumnClass[];
 }
 
+export interface Classified {
+  readonly masked: Classification;
+  /** `schema.table` to the columns whose class says that they may be seen as they are. */
+  readonly open: ReadonlyMap<string, ReadonlySet<string>>;
+}
+
 /**
  * Which columns are shown under which mask. Where the declarations are in doubt, the column is NULL.
  * @param warn takes a sentence about each doubt
  */
-export function classify(request: ClassifyRequest, warn: (text: string) => void): Classification {
-  const masks = new Map(request.columnClasses.map(({ name, mask }) => [name, mask]));
-  const classified = new Map<string, Map<string, Mask>>();
+export function classify(request: ClassifyRequest, warn: (text: string) => void): Classified {
+  const rules = new Map(request.columnClasses.map((one) => [one.name, one]));
+  const classified = new Map<string, Map<string, MaskRule>>();
   for (const [table, column, className] of declaredColumns(request)) {
-    const known = request.tables.get(table);
-    if (known === undefined) {
-      warn(`classified table ${table} does not exist`);
+    const problem = missing(request.tables, table, column);
+    if (problem !== undefined) {
+      warn(problem);
       continue;
     }
-    if (!known.columns.some(({ name }) => name === column)) {
-      warn(`classified column ${table}.${column} does not exist`);
-      continue;
-    }
-    const ofTable = classified.get(table) ?? new Map<string, Mask>();
+    const ofTable = classified.get(table) ?? new Map<string, MaskRule>();
     classified.set(table, ofTable);
-    const mask = masks.get(className) ?? Mask.UNSPECIFIED;
-    const before = ofTable.get(column) ?? mask;
-    if (mask === Mask.UNSPECIFIED) {
+    const rule = rules.get(className);
+    const before = ofTable.get(column);
+    if (rule === undefined || rule.mask === Mask.UNSPECIFIED) {
       warn(`class ${className} of ${table}.${column} is not declared: the column is shown as NULL`);
-    } else if (mask !== before) {
+      ofTable.set(column, HIDDEN);
+    } else if (before !== undefined && !sameRule(before, rule)) {
       warn(`${table}.${column} is in classes with different masks: it is shown as NULL`);
+      ofTable.set(column, HIDDEN);
+    } else {
+      ofTable.set(column, rule);
     }
-    ofTable.set(column, mask === Mask.UNSPECIFIED || mask !== before ? Mask.NULL : mask);
   }
-  return classified;
+  return split(classified);
+}
+
+function missing(tables: TableIndex, table: string, column: string): string | undefined {
+  const known = tables.get(table);
+  if (known === undefined) return `classified table ${table} does not exist`;
+  return known.columns.some(({ name }) => name === column)
+    ? undefined
+    : `classified column ${table}.${column} does not exist`;
+}
+
+function sameRule(one: MaskRule, other: MaskRule): boolean {
+  return one.mask === other.mask && one.rangeSize === other.rangeSize;
+}
+
+function split(classified: Classification): Classified {
+  const masked = new Map<string, ReadonlyMap<string, MaskRule>>();
+  const open = new Map<string, ReadonlySet<string>>();
+  for (const [table, rules] of classified) {
+    const hidden = [...rules].filter(([, { mask }]) => mask !== Mask.NONE);
+    const shown = [...rules].filter(([, { mask }]) => mask === Mask.NONE);
+    if (hidden.length > 0) masked.set(table, new Map(hidden));
+    open.set(table, new Set(shown.map(([name]) => name)));
+  }
+  return { masked, open };
 }
 
 function* declaredColumns(request: ClassifyRequest): Generator<[string, string, string]> {

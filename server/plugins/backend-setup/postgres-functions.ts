@@ -8,6 +8,24 @@
  * Bodies hold no backslash: standard_conforming_strings is the caller's.
  */
 
+import { DRIFT_SQL } from './postgres-drift.ts';
+
+/** Three version 4 UUIDs hold 366 random bits; SHA-256 makes 256 of them. */
+const MASK_KEY = `DO $writ$
+DECLARE
+  key bytea := sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()));
+  inner_pad bytea := decode(repeat('36', 64), 'hex');
+  outer_pad bytea := decode(repeat('5c', 64), 'hex');
+BEGIN
+  IF NOT EXISTS (SELECT FROM writ.mask_key) THEN
+    FOR place IN 0..31 LOOP
+      inner_pad := set_byte(inner_pad, place, get_byte(inner_pad, place) # get_byte(key, place));
+      outer_pad := set_byte(outer_pad, place, get_byte(outer_pad, place) # get_byte(key, place));
+    END LOOP;
+    INSERT INTO writ.mask_key VALUES (inner_pad, outer_pad);
+  END IF;
+END $writ$;`;
+
 /** Tables; owned by whoever runs the plan but for the leases, which the functions write. */
 export const TABLES_SQL = `CREATE TABLE IF NOT EXISTS writ.grant_group (
   name name PRIMARY KEY,
@@ -22,11 +40,26 @@ CREATE TABLE IF NOT EXISTS writ.session (
   gateway text NOT NULL,
   lease_until timestamptz NOT NULL
 );
+ALTER TABLE writ.grant_group ADD COLUMN IF NOT EXISTS ddl_owner name,
+  ADD COLUMN IF NOT EXISTS settings jsonb NOT NULL DEFAULT '{}';
 -- What this plan changed that was not its own, so that the undo script gives back just that.
 CREATE TABLE IF NOT EXISTS writ.changed (what text PRIMARY KEY);
+-- Columns that the last plan knew, and all else that it made: for the next plan and for writ.drift().
+CREATE TABLE IF NOT EXISTS writ.known_column (
+  schema name, name name, column_name name, type text NOT NULL, PRIMARY KEY (schema, name, column_name)
+);
+CREATE TABLE IF NOT EXISTS writ.made (fact text PRIMARY KEY);
+-- The key of masks that hash, padded as RFC 2104 says; views' owners alone read it.
+CREATE TABLE IF NOT EXISTS writ.mask_key (inner_pad bytea NOT NULL, outer_pad bytea NOT NULL);
 ALTER TABLE writ.session OWNER TO writ_admin;
-REVOKE ALL ON writ.grant_group, writ.session, writ.changed FROM PUBLIC;
-GRANT SELECT ON writ.grant_group TO writ_admin;`;
+REVOKE ALL ON writ.grant_group, writ.session, writ.changed, writ.known_column, writ.made, writ.mask_key FROM PUBLIC;
+GRANT SELECT ON writ.grant_group TO writ_admin;
+${MASK_KEY}`;
+
+/** Tables, for the undo script. */
+export const TABLES = ['session', 'grant_group', 'changed', 'known_column', 'made', 'mask_key'].map(
+  (name) => `writ.${name}`,
+);
 
 /** Signatures, for owners, rights and the undo script. */
 export const GATEWAY_FUNCTIONS = [
@@ -47,12 +80,14 @@ CREATE OR REPLACE FUNCTION writ.open_session(
 ) RETURNS void LANGUAGE plpgsql ${DEFINER} AS $writ$
 DECLARE
   path text;
+  owner name;
+  setting record;
   login_until text := to_char(clock_timestamp() AT TIME ZONE 'UTC' + interval '1 minute', 'YYYY-MM-DD HH24:MI:SS') || '+00';
 BEGIN
   IF (role_name ~ '^writ_[0-9a-f]{16}$') IS NOT TRUE THEN
     RAISE EXCEPTION 'not the name of a session role' USING ERRCODE = '22023';
   END IF;
-  IF (verifier ~ '^SCRAM-SHA-256[$]4096:[A-Za-z0-9+/]{22}==[$][A-Za-z0-9+/]{43}=:[A-Za-z0-9+/]{43}=$') IS NOT TRUE THEN
+  IF (verifier ~ '^SCRAM-SHA-256[$](1|4096):[A-Za-z0-9+/]{22}==[$][A-Za-z0-9+/]{43}=:[A-Za-z0-9+/]{43}=$') IS NOT TRUE THEN
     RAISE EXCEPTION 'not a SCRAM verifier' USING ERRCODE = '22023';
   END IF;
   IF (length(gateway) BETWEEN 1 AND 2048) IS NOT TRUE THEN
@@ -64,6 +99,7 @@ BEGIN
   IF path IS NULL THEN
     RAISE EXCEPTION 'no such group' USING ERRCODE = '42704';
   END IF;
+  SELECT g.ddl_owner INTO owner FROM writ.grant_group g WHERE g.name = open_session.group_name;
   INSERT INTO writ.session (role, group_name, gateway, lease_until)
     VALUES (role_name, group_name, gateway, least(lease_until, clock_timestamp() + interval '1 hour'));
   EXECUTE format('CREATE ROLE %I LOGIN PASSWORD %L VALID UNTIL %L CONNECTION LIMIT 1',
@@ -74,6 +110,18 @@ BEGIN
   ELSE
     EXECUTE format('GRANT %I TO %I', group_name, role_name);
   END IF;
+  IF owner IS NOT NULL THEN
+    IF current_setting('server_version_num')::int >= 160000 THEN
+      EXECUTE format('GRANT %I TO %I WITH INHERIT FALSE, SET TRUE', owner, role_name);
+    ELSE
+      EXECUTE format('GRANT %I TO %I', owner, role_name);
+    END IF;
+  END IF;
+  FOR setting IN SELECT (SELECT string_agg(quote_ident(part), '.') FROM unnest(string_to_array(s.key, '.')) part) AS name, s.value
+    FROM writ.grant_group g, jsonb_each_text(g.settings) s WHERE g.name = open_session.group_name
+  LOOP
+    EXECUTE format('ALTER ROLE %I SET %s = %L', role_name, setting.name, setting.value);
+  END LOOP;
 END $writ$;`;
 
 const SEAL_SESSION = `-- The session that is logged in lives on; no second login succeeds (threats P5).
@@ -173,4 +221,5 @@ export const FUNCTIONS_SQL = [
   ),
   'REVOKE ALL ON ALL FUNCTIONS IN SCHEMA writ FROM PUBLIC;',
   `GRANT EXECUTE ON FUNCTION ${IDENTITY_FUNCTION} TO PUBLIC;`,
+  DRIFT_SQL,
 ].join('\n');

@@ -1,12 +1,12 @@
 import type { CatalogTable } from '../../../proto/gen/writ/admin/v1/admin_pb.ts';
-import type {
-  Grant,
-  Mask,
-  PostgresRights,
-} from '../../../proto/gen/writ/resource/v1/resource_pb.ts';
+import type { Grant, PostgresRights } from '../../../proto/gen/writ/resource/v1/resource_pb.ts';
 import type { Classification, TableIndex } from './postgres-classes.ts';
-import { maskColumn } from './postgres-mask.ts';
+import { ddlOwnerSql } from './postgres-ddl.ts';
+import { otherRights } from './postgres-other-rights.ts';
 import { comment, identifier, literal, qualified } from './postgres-quote.ts';
+import type { ColumnIndex } from './postgres-table-rights.ts';
+import { rightsByTable, type TableRights } from './postgres-table-rights.ts';
+import { maskedView } from './postgres-view.ts';
 
 /** What one grant becomes in its database. */
 export interface GrantPlan {
@@ -19,12 +19,19 @@ export interface GrantPlan {
   readonly sql: string;
   /** Relations whose columns the group reads directly. */
   readonly direct: readonly CatalogTable[];
+  /** Names of all tables that it names and that exist. */
+  readonly tables: readonly string[];
+  /** Rights on tables that it reaches through a view that is not its own. */
+  readonly shared: readonly TableRights[];
 }
 
 export interface GrantContext {
   readonly database: string;
   readonly tables: TableIndex;
-  readonly classified: Classification;
+  readonly known: ColumnIndex;
+  readonly masked: Classification;
+  /** Owner of views that all grants share (layout `in-place`); absent where each has its own. */
+  readonly sharedOwner: string | undefined;
   warn(text: string): void;
 }
 
@@ -36,69 +43,121 @@ export function planGrant(grant: Grant, rights: PostgresRights, context: GrantCo
   if (hash === undefined || rights.viewSchema !== `writ_v_${hash}`) {
     throw new Error(`grant ${grant.name} has no names of its own`);
   }
-  const plan = {
+  const names = {
     groupRole: rights.groupRole,
-    viewOwner: `writ_o_${hash}`,
+    viewOwner: context.sharedOwner ?? `writ_o_${hash}`,
     viewSchema: rights.viewSchema,
   };
   const warn = (text: string) => context.warn(`grant ${grant.name}: ${text}`);
-  const builder = new GrantBuilder(plan, { ...context, warn });
-  for (const name of new Set(rights.select)) builder.select(name);
-  for (const name of new Set(rights.insert)) builder.write('INSERT', name);
-  for (const name of new Set(rights.update)) builder.write('UPDATE', name);
-  for (const name of new Set(rights.delete)) builder.write('DELETE', name);
-  const searchPath = builder.searchPath().map((name) => `${literal(name)}`);
-  const row = [plan.groupRole, plan.viewOwner, plan.viewSchema, grant.identity].map(literal);
+  const builder = new GrantBuilder(names, { ...context, warn });
+  const byTable = rightsByTable(rights, { ...context, warn });
+  for (const [name, ofTable] of byTable) builder.table(name, ofTable);
+  warnOfSharedSchemas(rights, { ...context, warn });
   const sql = [
     comment(`Grant ${grant.name} of ${grant.identity}: ${grant.purpose}`),
-    `INSERT INTO writ.grant_group (name, view_owner, view_schema, identity, search_path)`,
-    `  VALUES (${row.join(', ')}, ARRAY[${searchPath.join(', ')}]::name[]);`,
-    `CREATE SCHEMA ${plan.viewSchema} AUTHORIZATION ${plan.viewOwner};`,
-    `GRANT USAGE ON SCHEMA ${plan.viewSchema} TO ${plan.groupRole};`,
-    `GRANT CONNECT ON DATABASE ${identifier(context.database)} TO ${plan.groupRole};`,
+    groupRow(grant, rights, names, searchPath(names, rights, builder, context)),
+    ...(context.sharedOwner === undefined
+      ? [
+          `CREATE SCHEMA ${names.viewSchema} AUTHORIZATION ${names.viewOwner};`,
+          `GRANT USAGE ON SCHEMA ${names.viewSchema} TO ${names.groupRole};`,
+        ]
+      : []),
+    `GRANT CONNECT ON DATABASE ${identifier(context.database)} TO ${names.groupRole};`,
     ...builder.statements(),
+    ...otherRights(rights, { grant: grant.name, groupRole: names.groupRole }),
+    ...(rights.ddlOwner ? [ddlOwnerSql(rights.ddlOwner, names.groupRole)] : []),
   ].join('\n');
-  return { ...plan, sql, direct: builder.direct() };
+  const { direct, shared } = builder;
+  return { ...names, sql, tables: [...byTable.keys()], direct, shared };
+}
+
+/** Whoever creates where others look for names can stand in their way. */
+function warnOfSharedSchemas({ ddlOwner }: PostgresRights, { tables, warn }: GrantContext): void {
+  for (const schema of ddlOwner?.schemas ?? []) {
+    const isShared = [...tables.values()].some(
+      (table) => table.schema === schema && table.owner !== ddlOwner?.role,
+    );
+    if (isShared) warn(`ddl in schema ${schema}, which holds tables of others: use one of its own`);
+  }
+}
+
+function groupRow(
+  grant: Grant,
+  rights: PostgresRights,
+  { groupRole, viewOwner, viewSchema }: Names,
+  path: readonly string[],
+): string {
+  const row = [groupRole, viewOwner, viewSchema, grant.identity].map(literal);
+  const owner = rights.ddlOwner === undefined ? 'NULL' : literal(rights.ddlOwner.role);
+  const settings = literal(JSON.stringify(rights.settings));
+  const names = path.map((name) => literal(name)).join(', ');
+  return `INSERT INTO writ.grant_group (name, view_owner, view_schema, identity, search_path, ddl_owner, settings)
+  VALUES (${row.join(', ')}, ARRAY[${names}]::name[], ${owner}, ${settings});`;
+}
+
+/** Views first, then where the granted tables lie, so that unqualified names find both. */
+function searchPath(
+  { viewSchema }: Names,
+  rights: PostgresRights,
+  builder: GrantBuilder,
+  { sharedOwner }: GrantContext,
+): string[] {
+  const own = sharedOwner === undefined ? [viewSchema] : [];
+  return [...own, ...new Set([...builder.schemas, ...(rights.ddlOwner?.schemas ?? []), 'public'])];
 }
 
 type Names = Pick<GrantPlan, 'groupRole' | 'viewOwner' | 'viewSchema'>;
 
 class GrantBuilder {
+  readonly schemas = new Set<string>();
+  readonly direct: CatalogTable[] = [];
+  readonly shared: TableRights[] = [];
   readonly #names: Names;
   readonly #context: GrantContext;
   readonly #statements: string[] = [];
-  readonly #schemas = new Set<string>();
   readonly #usable = new Set<string>();
   readonly #views = new Set<string>();
-  readonly #direct: CatalogTable[] = [];
 
   constructor(names: Names, context: GrantContext) {
     this.#names = names;
     this.#context = context;
   }
 
-  select(name: string): void {
-    const table = this.#find(name);
-    if (table === undefined) return;
-    const masks = this.#context.classified.get(name);
-    if (masks !== undefined) {
-      this.#addView(table, masks);
+  /** Directly, or through a view if it has classified columns. */
+  table(name: string, rights: TableRights): void {
+    const { table } = rights;
+    this.schemas.add(table.schema);
+    const masks = this.#context.masked.get(name);
+    if (masks === undefined) {
+      this.#grantDirectly(rights);
       return;
     }
-    this.#direct.push(table);
-    this.#grant(`SELECT (${columnList(table)})`, table);
-  }
-
-  write(right: 'INSERT' | 'UPDATE' | 'DELETE', name: string): void {
-    const table = this.#find(name);
-    if (table === undefined) return;
-    if (this.#context.classified.has(name)) {
-      const what = right.toLowerCase();
-      this.#context.warn(`${what} on ${name} is not set up, because it has classified columns`);
+    if (this.#context.sharedOwner !== undefined) {
+      this.#usable.add(table.schema);
+      this.shared.push(rights);
       return;
     }
-    this.#grant(right === 'DELETE' ? right : `${right} (${columnList(table)})`, table);
-    if (right === 'INSERT') this.#statements.push(sequenceUsage(table, this.#names.groupRole));
+    const { groupRole, viewOwner, viewSchema } = this.#names;
+    if (this.#views.has(table.name)) {
+      this.#context.warn(`${name} has no view: another table has its name`);
+      return;
+    }
+    this.#views.add(table.name);
+    this.#statements.push(
+      maskedView({
+        view: { schema: viewSchema, name: table.name },
+        owner: viewOwner,
+        home: viewSchema,
+        schema: table.schema,
+        base: table,
+        masks,
+        uses: [{ groupRole, rights }],
+        warn: (text) => this.#context.warn(text),
+      }),
+    );
+    if (rights.insert.size > 0) {
+      this.#statements.push(...sequenceUsage(table, [groupRole, viewOwner]));
+    }
   }
 
   statements(): string[] {
@@ -108,74 +167,29 @@ class GrantBuilder {
     return [...usage, ...this.#statements];
   }
 
-  /** Views first, then where the granted tables lie, so that unqualified names find both. */
-  searchPath(): string[] {
-    return [this.#names.viewSchema, ...new Set([...this.#schemas, 'public'])];
-  }
-
-  direct(): readonly CatalogTable[] {
-    return this.#direct;
-  }
-
-  #find(name: string): CatalogTable | undefined {
-    const table = this.#context.tables.get(name);
-    if (table === undefined) {
-      this.#context.warn(`table ${name} does not exist`);
-      return undefined;
+  #grantDirectly({ table, ...rights }: TableRights): void {
+    if (rights.select.size > 0) this.direct.push(table);
+    for (const verb of ['select', 'insert', 'update'] as const) {
+      if (rights[verb].size === 0) continue;
+      const columns = [...rights[verb]].map(identifier).join(', ');
+      this.#grant(`${verb.toUpperCase()} (${columns})`, table);
     }
-    if (table.columns.length === 0) {
-      this.#context.warn(`table ${name} has no columns`);
-      return undefined;
+    if (rights.delete) this.#grant('DELETE', table);
+    if (rights.insert.size > 0) {
+      this.#statements.push(...sequenceUsage(table, [this.#names.groupRole]));
     }
-    this.#schemas.add(table.schema);
-    return table;
   }
 
   #grant(right: string, table: CatalogTable): void {
     this.#usable.add(table.schema);
     this.#statements.push(`GRANT ${right} ON ${qualified(table)} TO ${this.#names.groupRole};`);
   }
-
-  #addView(table: CatalogTable, masks: ReadonlyMap<string, Mask>): void {
-    const { groupRole, viewOwner, viewSchema } = this.#names;
-    if (this.#views.has(table.name)) {
-      this.#context.warn(`${table.schema}.${table.name} has no view: another table has its name`);
-      return;
-    }
-    this.#views.add(table.name);
-    const columns = table.columns.map((column) => {
-      const mask = masks.get(column.name);
-      const plain = { expression: `t.${identifier(column.name)}`, readsColumn: true, fits: true };
-      const shown = mask === undefined ? plain : maskColumn(table, column, mask);
-      if (!shown.fits) {
-        const where = `${table.schema}.${table.name}.${column.name}`;
-        this.#context.warn(`the mask of ${where} has no form for ${column.type}: it is NULL`);
-      }
-      return { name: column.name, ...shown };
-    });
-    const read = columns
-      .filter(({ readsColumn }) => readsColumn)
-      .map(({ name }) => identifier(name));
-    // A query that reads no column still needs the right to one.
-    const needed = read.length > 0 ? read : [identifier(table.columns[0]?.name ?? '')];
-    const view = qualified({ schema: viewSchema, name: table.name });
-    const lines = columns.map(({ name, expression }) => `  ${expression} AS ${identifier(name)}`);
-    this.#statements.push(
-      `CREATE VIEW ${view} AS SELECT\n${lines.join(',\n')}\n  FROM ${qualified(table)} AS t;`,
-      `ALTER VIEW ${view} OWNER TO ${viewOwner};`,
-      `GRANT SELECT (${needed.join(', ')}) ON ${qualified(table)} TO ${viewOwner};`,
-      `GRANT SELECT ON ${view} TO ${groupRole};`,
-    );
-  }
-}
-
-function columnList(table: CatalogTable): string {
-  return table.columns.map(({ name }) => identifier(name)).join(', ');
 }
 
 /** The sequences behind serial columns; identity columns need no right. */
-function sequenceUsage(table: CatalogTable, groupRole: string): string {
-  return `DO $writ$
+export function sequenceUsage(table: CatalogTable, roles: readonly string[]): string[] {
+  return [
+    `DO $writ$
 DECLARE
   owned regclass;
 BEGIN
@@ -183,7 +197,8 @@ BEGIN
     WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
       AND d.refobjid = ${literal(qualified(table))}::regclass AND d.deptype = 'a'
   LOOP
-    EXECUTE format('GRANT USAGE ON SEQUENCE %s TO ${groupRole}', owned);
+    EXECUTE format('GRANT USAGE ON SEQUENCE %s TO ${roles.join(', ')}', owned);
   END LOOP;
-END $writ$;`;
+END $writ$;`,
+  ];
 }

@@ -9,12 +9,18 @@
  * names are hashes and carry no comment (P13).
  */
 import type { Catalog } from '../../../proto/gen/writ/admin/v1/admin_pb.ts';
+import { Layout, type PostgresBackend } from '../../../proto/gen/writ/resource/v1/resource_pb.ts';
 import type { BackendSetup, BackendSetupPlan, BackendSetupRequest } from './backend-setup.ts';
 import { postconditions, preconditions, publicRights } from './postgres-checks.ts';
-import { classify, indexTables } from './postgres-classes.ts';
+import { classify } from './postgres-classes.ts';
+import { TAKE_BACK_OWNERS } from './postgres-ddl.ts';
+import { REMEMBER_SQL } from './postgres-drift.ts';
 import { FUNCTIONS_SQL, GATEWAY_FUNCTIONS, TABLES_SQL } from './postgres-functions.ts';
 import { type GrantPlan, planGrant } from './postgres-grant.ts';
+import { knownColumns, knownTables, rememberColumns } from './postgres-known.ts';
+import { indexTables, inPlaceOwner, MOVE_HOME } from './postgres-layout.ts';
 import { comment, identifier, literal } from './postgres-quote.ts';
+import { sharedViews } from './postgres-shared-views.ts';
 import { undoSql } from './postgres-undo.ts';
 
 const OLDEST_VERSION = 150_000;
@@ -30,28 +36,19 @@ function plan(request: BackendSetupRequest): BackendSetupPlan {
   const settings = backend.type.value;
   const warnings = new Set<string>();
   const warn = (text: string) => warnings.add(text);
-  if (catalog.serverVersion < OLDEST_VERSION)
-    warn('PostgreSQL 15 is the oldest that Writ supports');
-  if (catalog.database !== settings.database) {
-    warn(`the catalog is of database ${catalog.database}, the backend names ${settings.database}`);
-  }
+  warnOfCatalog(catalog, settings, warn);
   const tables = indexTables(catalog);
   const classified = classify({ ...request, backend: backend.name, tables }, warn);
-  const grants: GrantPlan[] = [];
-  for (const grant of request.grants) {
-    if (grant.backend !== backend.name || grant.rights.case !== 'postgres') continue;
-    const context = { database: catalog.database, tables, classified, warn };
-    grants.push(planGrant(grant, grant.rights.value, context));
-  }
-  warn(
-    'PUBLIC loses the right to temporary tables in this database; the undo script gives it back',
+  const known = knownColumns(catalog, tables, classified, warn);
+  const { masked } = classified;
+  const sharedOwner = settings.layout === Layout.IN_PLACE ? inPlaceOwner(backend.name) : undefined;
+  const context = { database: catalog.database, tables, known, masked, sharedOwner, warn };
+  const grants = request.grants.flatMap((grant) =>
+    grant.backend === backend.name && grant.rights.case === 'postgres'
+      ? [planGrant(grant, grant.rights.value, context)]
+      : [],
   );
-  if (!catalog.loginExists) {
-    warn(
-      `set the password of ${settings.loginUser} once the plan has run; nobody can use it before`,
-    );
-  }
-  const direct = grants.flatMap((grant) => grant.direct);
+  const shared = sharedViews(grants, context);
   const sql = [
     ...heading(`Sets up Writ for backend ${backend.name}.`, catalog),
     preconditions(catalog.database, settings.loginUser),
@@ -65,9 +62,17 @@ function plan(request: BackendSetupRequest): BackendSetupPlan {
     loginRights(settings.loginUser, catalog.database),
     publicRights(catalog.database),
     takeBack(grants),
-    ...grants.map(grantRoles),
+    MOVE_HOME,
+    ...grantRoles(grants),
     ...grants.map((grant) => grant.sql),
-    postconditions({ tables, classified, direct }),
+    shared.sql,
+    postconditions({
+      tables: shared.tables,
+      classified: masked,
+      direct: grants.flatMap(({ direct }) => direct),
+    }),
+    rememberColumns(knownTables(catalog, grants), tables, known),
+    REMEMBER_SQL,
     'COMMIT;',
     '',
   ].join('\n');
@@ -78,6 +83,26 @@ function plan(request: BackendSetupRequest): BackendSetupPlan {
     '',
   ].join('\n');
   return { sql, undoSql: undo, warnings: [...warnings] };
+}
+
+function warnOfCatalog(
+  catalog: Catalog,
+  settings: PostgresBackend,
+  warn: (text: string) => void,
+): void {
+  if (catalog.serverVersion < OLDEST_VERSION)
+    warn('PostgreSQL 15 is the oldest that Writ supports');
+  if (catalog.database !== settings.database) {
+    warn(`the catalog is of database ${catalog.database}, the backend names ${settings.database}`);
+  }
+  warn(
+    'PUBLIC loses the right to temporary tables in this database; the undo script gives it back',
+  );
+  if (!catalog.loginExists) {
+    warn(
+      `set the password of ${settings.loginUser} once the plan has run; nobody can use it before`,
+    );
+  }
 }
 
 function heading(purpose: string, catalog: Catalog): string[] {
@@ -141,7 +166,8 @@ ${GATEWAY_FUNCTIONS.map((signature) => `GRANT EXECUTE ON FUNCTION ${signature} T
 function takeBack(grants: readonly GrantPlan[]): string {
   const kept = grants.flatMap(({ groupRole, viewOwner }) => [groupRole, viewOwner]);
   const list = kept.map(literal).join(', ');
-  return `DO $writ$
+  return `${TAKE_BACK_OWNERS}
+DO $writ$
 DECLARE
   former name;
 BEGIN
@@ -158,8 +184,10 @@ BEGIN
 END $writ$;`;
 }
 
-function grantRoles({ groupRole, viewOwner }: GrantPlan): string {
-  const roles = [groupRole, viewOwner].map(
+function grantRoles(grants: readonly GrantPlan[]): string[] {
+  const groups = grants.map(({ groupRole }) => groupRole);
+  const owners = new Set(grants.map(({ viewOwner }) => viewOwner));
+  const roles = [...groups, ...owners].map(
     (role) => `DO $writ$
 BEGIN
   IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = ${literal(role)}) THEN
@@ -169,11 +197,13 @@ END $writ$;
 ALTER ROLE ${role} NOLOGIN NOSUPERUSER NOCREATEROLE NOCREATEDB NOREPLICATION NOBYPASSRLS PASSWORD NULL;`,
   );
   // Before 16 CREATEROLE itself gives memberships, and ADMIN would bring the group's rights with it.
-  const admin = `DO $writ$
+  const admin = groups.map(
+    (group) => `DO $writ$
 BEGIN
   IF current_setting('server_version_num')::int >= 160000 THEN
-    EXECUTE 'GRANT ${groupRole} TO writ_admin WITH ADMIN TRUE, INHERIT FALSE, SET FALSE';
+    EXECUTE 'GRANT ${group} TO writ_admin WITH ADMIN TRUE, INHERIT FALSE, SET FALSE';
   END IF;
-END $writ$;`;
-  return [...roles, admin].join('\n');
+END $writ$;`,
+  );
+  return [...roles, ...admin];
 }

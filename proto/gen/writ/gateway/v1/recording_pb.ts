@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file writ/gateway/v1/recording.proto.
  */
 export const file_writ_gateway_v1_recording: GenFile = /*@__PURE__*/
-  fileDesc("Ch93cml0L2dhdGV3YXkvdjEvcmVjb3JkaW5nLnByb3RvEg93cml0LmdhdGV3YXkudjEipQEKDVJlY29yZGVkRnJhbWUSLAoEaGVhZBgBIAEoCzIcLndyaXQuZ2F0ZXdheS52MS5TZWdtZW50SGVhZEgAEi8KBWV2ZW50GAIgASgLMh4ud3JpdC5nYXRld2F5LnYxLlJlY29yZGVkRXZlbnRIABIsCgRzZWFsGAMgASgLMhwud3JpdC5nYXRld2F5LnYxLlNlZ21lbnRTZWFsSABCBwoFZnJhbWUiWQoLU2VnbWVudEhlYWQSEgoKc2Vzc2lvbl9pZBgBIAEoCRIPCgdzZWdtZW50GAIgASgNEhUKDXByZXZpb3VzX2hhc2gYAyABKAwSDgoGa2V5X2lkGAQgASgMIi4KC1NlZ21lbnRTZWFsEgwKBGhhc2gYASABKAwSEQoJc2lnbmF0dXJlGAIgASgMIoIECg1SZWNvcmRlZEV2ZW50Eg0KBWluZGV4GAEgASgEEiYKAmF0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIwCgZvcGVuZWQYAyABKAsyHi53cml0LmdhdGV3YXkudjEuU2Vzc2lvbk9wZW5lZEgAEi8KCXN0YXRlbWVudBgEIAEoCzIaLndyaXQuZ2F0ZXdheS52MS5TdGF0ZW1lbnRIABIyCgZyZXN1bHQYBSABKAsyIC53cml0LmdhdGV3YXkudjEuU3RhdGVtZW50UmVzdWx0SAASMAoGY2xvc2VkGAYgASgLMh4ud3JpdC5nYXRld2F5LnYxLlNlc3Npb25DbG9zZWRIABI4Cg5jaGFubmVsX29wZW5lZBgHIAEoCzIeLndyaXQuZ2F0ZXdheS52MS5DaGFubmVsT3BlbmVkSAASOAoOY2hhbm5lbF9vdXRwdXQYCCABKAsyHi53cml0LmdhdGV3YXkudjEuQ2hhbm5lbE91dHB1dEgAEjoKD2NoYW5uZWxfcmVzaXplZBgJIAEoCzIfLndyaXQuZ2F0ZXdheS52MS5DaGFubmVsUmVzaXplZEgAEjgKDmNoYW5uZWxfY2xvc2VkGAogASgLMh4ud3JpdC5nYXRld2F5LnYxLkNoYW5uZWxDbG9zZWRIAEIHCgVldmVudCK+AgoNU2Vzc2lvbk9wZW5lZBISCgpzZXNzaW9uX2lkGAEgASgJEhEKCXNwaWZmZV9pZBgCIAEoCRITCgtzdmlkX3NlcmlhbBgDIAEoCRINCgVvd25lchgEIAEoCRIPCgdwdXJwb3NlGAUgASgJEg0KBWdyYW50GAYgASgJEg8KB2JhY2tlbmQYByABKAkSFgoOY2xpZW50X2FkZHJlc3MYCCABKAkSLgoKZXhwaXJlc19hdBgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASOgoGY2xpZW50GAogAygLMioud3JpdC5nYXRld2F5LnYxLlNlc3Npb25PcGVuZWQuQ2xpZW50RW50cnkaLQoLQ2xpZW50RW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASKzAQoJU3RhdGVtZW50Eg4KBm51bWJlchgBIAEoBBITCgtmaW5nZXJwcmludBgCIAEoCRIMCgR0ZXh0GAMgASgJEg0KBWNsYXNzGAQgASgJEi4KCnBhcmFtZXRlcnMYBSADKAsyGi53cml0LmdhdGV3YXkudjEuUGFyYW1ldGVyEg4KBnRhYmxlcxgGIAMoCRIRCglkZW5pZWRfYnkYByABKAkSEQoJdGV4dF9obWFjGAggASgMIlkKCVBhcmFtZXRlchIQCghwb3NpdGlvbhgBIAEoDRIOCgZ0YXJnZXQYAiABKAkSDwoFdmFsdWUYAyABKAlIABIOCgRobWFjGAQgASgMSABCCQoHY29udGVudCKNAQoPU3RhdGVtZW50UmVzdWx0Eg4KBm51bWJlchgBIAEoBBITCgtjb21tYW5kX3RhZxgCIAEoCRIMCgRyb3dzGAMgASgEEh0KFWR1cmF0aW9uX21pY3Jvc2Vjb25kcxgEIAEoBBIQCghzcWxzdGF0ZRgFIAEoCRIWCg5tYXNrZWRfY29sdW1ucxgGIAMoCSJnCg1TZXNzaW9uQ2xvc2VkEg4KBnJlYXNvbhgBIAEoCRIQCghieXRlc191cBgCIAEoBBISCgpieXRlc19kb3duGAMgASgEEgwKBHJvd3MYBCABKAQSEgoKc3RhdGVtZW50cxgFIAEoBCJ/Cg1DaGFubmVsT3BlbmVkEg8KB2NoYW5uZWwYASABKA0SDAoEa2luZBgCIAEoCRIPCgdjb21tYW5kGAMgASgJEisKCHRlcm1pbmFsGAQgASgLMhkud3JpdC5nYXRld2F5LnYxLlRlcm1pbmFsEhEKCWRlbmllZF9ieRgFIAEoCSI3CghUZXJtaW5hbBIMCgR0ZXJtGAEgASgJEg8KB2NvbHVtbnMYAiABKA0SDAoEcm93cxgDIAEoDSJBCg1DaGFubmVsT3V0cHV0Eg8KB2NoYW5uZWwYASABKA0SEQoJaXNfc3RkZXJyGAIgASgIEgwKBGRhdGEYAyABKAwiQAoOQ2hhbm5lbFJlc2l6ZWQSDwoHY2hhbm5lbBgBIAEoDRIPCgdjb2x1bW5zGAIgASgNEgwKBHJvd3MYAyABKA0itAEKDUNoYW5uZWxDbG9zZWQSDwoHY2hhbm5lbBgBIAEoDRIYCgtleGl0X3N0YXR1cxgCIAEoDUgAiAEBEhMKC2V4aXRfc2lnbmFsGAMgASgJEhAKCGJ5dGVzX3VwGAQgASgEEhIKCmJ5dGVzX2Rvd24YBSABKAQSFQoNYnl0ZXNfb21pdHRlZBgGIAEoBBIWCg5vbWl0dGVkX3NoYTI1NhgHIAEoDEIOCgxfZXhpdF9zdGF0dXNiBnByb3RvMw", [file_google_protobuf_timestamp]);
+  fileDesc("Ch93cml0L2dhdGV3YXkvdjEvcmVjb3JkaW5nLnByb3RvEg93cml0LmdhdGV3YXkudjEipQEKDVJlY29yZGVkRnJhbWUSLAoEaGVhZBgBIAEoCzIcLndyaXQuZ2F0ZXdheS52MS5TZWdtZW50SGVhZEgAEi8KBWV2ZW50GAIgASgLMh4ud3JpdC5nYXRld2F5LnYxLlJlY29yZGVkRXZlbnRIABIsCgRzZWFsGAMgASgLMhwud3JpdC5nYXRld2F5LnYxLlNlZ21lbnRTZWFsSABCBwoFZnJhbWUiWQoLU2VnbWVudEhlYWQSEgoKc2Vzc2lvbl9pZBgBIAEoCRIPCgdzZWdtZW50GAIgASgNEhUKDXByZXZpb3VzX2hhc2gYAyABKAwSDgoGa2V5X2lkGAQgASgMIi4KC1NlZ21lbnRTZWFsEgwKBGhhc2gYASABKAwSEQoJc2lnbmF0dXJlGAIgASgMIq8ECg1SZWNvcmRlZEV2ZW50Eg0KBWluZGV4GAEgASgEEiYKAmF0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIwCgZvcGVuZWQYAyABKAsyHi53cml0LmdhdGV3YXkudjEuU2Vzc2lvbk9wZW5lZEgAEi8KCXN0YXRlbWVudBgEIAEoCzIaLndyaXQuZ2F0ZXdheS52MS5TdGF0ZW1lbnRIABIyCgZyZXN1bHQYBSABKAsyIC53cml0LmdhdGV3YXkudjEuU3RhdGVtZW50UmVzdWx0SAASMAoGY2xvc2VkGAYgASgLMh4ud3JpdC5nYXRld2F5LnYxLlNlc3Npb25DbG9zZWRIABI4Cg5jaGFubmVsX29wZW5lZBgHIAEoCzIeLndyaXQuZ2F0ZXdheS52MS5DaGFubmVsT3BlbmVkSAASOAoOY2hhbm5lbF9vdXRwdXQYCCABKAsyHi53cml0LmdhdGV3YXkudjEuQ2hhbm5lbE91dHB1dEgAEjoKD2NoYW5uZWxfcmVzaXplZBgJIAEoCzIfLndyaXQuZ2F0ZXdheS52MS5DaGFubmVsUmVzaXplZEgAEjgKDmNoYW5uZWxfY2xvc2VkGAogASgLMh4ud3JpdC5nYXRld2F5LnYxLkNoYW5uZWxDbG9zZWRIABIrCgRyb3dzGAsgASgLMhsud3JpdC5nYXRld2F5LnYxLlJlc3VsdFJvd3NIAEIHCgVldmVudCLOAgoNU2Vzc2lvbk9wZW5lZBISCgpzZXNzaW9uX2lkGAEgASgJEhEKCXNwaWZmZV9pZBgCIAEoCRITCgtzdmlkX3NlcmlhbBgDIAEoCRINCgVvd25lchgEIAEoCRIPCgdwdXJwb3NlGAUgASgJEg0KBWdyYW50GAYgASgJEg8KB2JhY2tlbmQYByABKAkSFgoOY2xpZW50X2FkZHJlc3MYCCABKAkSLgoKZXhwaXJlc19hdBgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASOgoGY2xpZW50GAogAygLMioud3JpdC5nYXRld2F5LnYxLlNlc3Npb25PcGVuZWQuQ2xpZW50RW50cnkSDgoGcmVhc29uGAsgASgJGi0KC0NsaWVudEVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiKwoKUmVzdWx0Um93cxIMCgRkYXRhGAEgASgMEg8KB2lzX2xhc3QYAiABKAgiswEKCVN0YXRlbWVudBIOCgZudW1iZXIYASABKAQSEwoLZmluZ2VycHJpbnQYAiABKAkSDAoEdGV4dBgDIAEoCRINCgVjbGFzcxgEIAEoCRIuCgpwYXJhbWV0ZXJzGAUgAygLMhoud3JpdC5nYXRld2F5LnYxLlBhcmFtZXRlchIOCgZ0YWJsZXMYBiADKAkSEQoJZGVuaWVkX2J5GAcgASgJEhEKCXRleHRfaG1hYxgIIAEoDCJZCglQYXJhbWV0ZXISEAoIcG9zaXRpb24YASABKA0SDgoGdGFyZ2V0GAIgASgJEg8KBXZhbHVlGAMgASgJSAASDgoEaG1hYxgEIAEoDEgAQgkKB2NvbnRlbnQijQEKD1N0YXRlbWVudFJlc3VsdBIOCgZudW1iZXIYASABKAQSEwoLY29tbWFuZF90YWcYAiABKAkSDAoEcm93cxgDIAEoBBIdChVkdXJhdGlvbl9taWNyb3NlY29uZHMYBCABKAQSEAoIc3Fsc3RhdGUYBSABKAkSFgoObWFza2VkX2NvbHVtbnMYBiADKAkiZwoNU2Vzc2lvbkNsb3NlZBIOCgZyZWFzb24YASABKAkSEAoIYnl0ZXNfdXAYAiABKAQSEgoKYnl0ZXNfZG93bhgDIAEoBBIMCgRyb3dzGAQgASgEEhIKCnN0YXRlbWVudHMYBSABKAQifwoNQ2hhbm5lbE9wZW5lZBIPCgdjaGFubmVsGAEgASgNEgwKBGtpbmQYAiABKAkSDwoHY29tbWFuZBgDIAEoCRIrCgh0ZXJtaW5hbBgEIAEoCzIZLndyaXQuZ2F0ZXdheS52MS5UZXJtaW5hbBIRCglkZW5pZWRfYnkYBSABKAkiNwoIVGVybWluYWwSDAoEdGVybRgBIAEoCRIPCgdjb2x1bW5zGAIgASgNEgwKBHJvd3MYAyABKA0iQQoNQ2hhbm5lbE91dHB1dBIPCgdjaGFubmVsGAEgASgNEhEKCWlzX3N0ZGVychgCIAEoCBIMCgRkYXRhGAMgASgMIkAKDkNoYW5uZWxSZXNpemVkEg8KB2NoYW5uZWwYASABKA0SDwoHY29sdW1ucxgCIAEoDRIMCgRyb3dzGAMgASgNIrQBCg1DaGFubmVsQ2xvc2VkEg8KB2NoYW5uZWwYASABKA0SGAoLZXhpdF9zdGF0dXMYAiABKA1IAIgBARITCgtleGl0X3NpZ25hbBgDIAEoCRIQCghieXRlc191cBgEIAEoBBISCgpieXRlc19kb3duGAUgASgEEhUKDWJ5dGVzX29taXR0ZWQYBiABKAQSFgoOb21pdHRlZF9zaGEyNTYYByABKAxCDgoMX2V4aXRfc3RhdHVzYgZwcm90bzM", [file_google_protobuf_timestamp]);
 
 /**
  * One record of a session's record file. Files are runs of frames (runtime/frame-file): the first is a
@@ -182,6 +182,12 @@ export type RecordedEvent = Message<"writ.gateway.v1.RecordedEvent"> & {
      */
     value: ChannelClosed;
     case: "channelClosed";
+  } | {
+    /**
+     * @generated from field: writ.gateway.v1.ResultRows rows = 11;
+     */
+    value: ResultRows;
+    case: "rows";
   } | { case: undefined; value?: undefined };
 };
 
@@ -247,6 +253,13 @@ export type SessionOpened = Message<"writ.gateway.v1.SessionOpened"> & {
    * @generated from field: map<string, string> client = 10;
    */
   client: { [key: string]: string };
+
+  /**
+   * Why the client opens it, in its own words; bounded. Empty: it did not say.
+   *
+   * @generated from field: string reason = 11;
+   */
+  reason: string;
 };
 
 /**
@@ -255,6 +268,33 @@ export type SessionOpened = Message<"writ.gateway.v1.SessionOpened"> & {
  */
 export const SessionOpenedSchema: GenMessage<SessionOpened> = /*@__PURE__*/
   messageDesc(file_writ_gateway_v1_recording, 4);
+
+/**
+ * Messages of PostgreSQL's protocol as the client got them, masked as they were, in order: those of one
+ * write. Only of grants that record rows, and up to a bound for each session.
+ *
+ * @generated from message writ.gateway.v1.ResultRows
+ */
+export type ResultRows = Message<"writ.gateway.v1.ResultRows"> & {
+  /**
+   * @generated from field: bytes data = 1;
+   */
+  data: Uint8Array;
+
+  /**
+   * The bound is reached: no more is kept.
+   *
+   * @generated from field: bool is_last = 2;
+   */
+  isLast: boolean;
+};
+
+/**
+ * Describes the message writ.gateway.v1.ResultRows.
+ * Use `create(ResultRowsSchema)` to create a new message.
+ */
+export const ResultRowsSchema: GenMessage<ResultRows> = /*@__PURE__*/
+  messageDesc(file_writ_gateway_v1_recording, 5);
 
 /**
  * A statement as it may be kept (threats S9).
@@ -321,7 +361,7 @@ export type Statement = Message<"writ.gateway.v1.Statement"> & {
  * Use `create(StatementSchema)` to create a new message.
  */
 export const StatementSchema: GenMessage<Statement> = /*@__PURE__*/
-  messageDesc(file_writ_gateway_v1_recording, 5);
+  messageDesc(file_writ_gateway_v1_recording, 6);
 
 /**
  * @generated from message writ.gateway.v1.Parameter
@@ -368,7 +408,7 @@ export type Parameter = Message<"writ.gateway.v1.Parameter"> & {
  * Use `create(ParameterSchema)` to create a new message.
  */
 export const ParameterSchema: GenMessage<Parameter> = /*@__PURE__*/
-  messageDesc(file_writ_gateway_v1_recording, 6);
+  messageDesc(file_writ_gateway_v1_recording, 7);
 
 /**
  * @generated from message writ.gateway.v1.StatementResult
@@ -416,7 +456,7 @@ export type StatementResult = Message<"writ.gateway.v1.StatementResult"> & {
  * Use `create(StatementResultSchema)` to create a new message.
  */
 export const StatementResultSchema: GenMessage<StatementResult> = /*@__PURE__*/
-  messageDesc(file_writ_gateway_v1_recording, 7);
+  messageDesc(file_writ_gateway_v1_recording, 8);
 
 /**
  * @generated from message writ.gateway.v1.SessionClosed
@@ -453,7 +493,7 @@ export type SessionClosed = Message<"writ.gateway.v1.SessionClosed"> & {
  * Use `create(SessionClosedSchema)` to create a new message.
  */
 export const SessionClosedSchema: GenMessage<SessionClosed> = /*@__PURE__*/
-  messageDesc(file_writ_gateway_v1_recording, 8);
+  messageDesc(file_writ_gateway_v1_recording, 9);
 
 /**
  * What an SSH client asked to open on the target.
@@ -502,7 +542,7 @@ export type ChannelOpened = Message<"writ.gateway.v1.ChannelOpened"> & {
  * Use `create(ChannelOpenedSchema)` to create a new message.
  */
 export const ChannelOpenedSchema: GenMessage<ChannelOpened> = /*@__PURE__*/
-  messageDesc(file_writ_gateway_v1_recording, 9);
+  messageDesc(file_writ_gateway_v1_recording, 10);
 
 /**
  * @generated from message writ.gateway.v1.Terminal
@@ -529,7 +569,7 @@ export type Terminal = Message<"writ.gateway.v1.Terminal"> & {
  * Use `create(TerminalSchema)` to create a new message.
  */
 export const TerminalSchema: GenMessage<Terminal> = /*@__PURE__*/
-  messageDesc(file_writ_gateway_v1_recording, 10);
+  messageDesc(file_writ_gateway_v1_recording, 11);
 
 /**
  * What the target wrote, before the client saw it. Of shells all of it, of exec without a terminal the
@@ -559,7 +599,7 @@ export type ChannelOutput = Message<"writ.gateway.v1.ChannelOutput"> & {
  * Use `create(ChannelOutputSchema)` to create a new message.
  */
 export const ChannelOutputSchema: GenMessage<ChannelOutput> = /*@__PURE__*/
-  messageDesc(file_writ_gateway_v1_recording, 11);
+  messageDesc(file_writ_gateway_v1_recording, 12);
 
 /**
  * @generated from message writ.gateway.v1.ChannelResized
@@ -586,7 +626,7 @@ export type ChannelResized = Message<"writ.gateway.v1.ChannelResized"> & {
  * Use `create(ChannelResizedSchema)` to create a new message.
  */
 export const ChannelResizedSchema: GenMessage<ChannelResized> = /*@__PURE__*/
-  messageDesc(file_writ_gateway_v1_recording, 12);
+  messageDesc(file_writ_gateway_v1_recording, 13);
 
 /**
  * @generated from message writ.gateway.v1.ChannelClosed
@@ -643,5 +683,5 @@ export type ChannelClosed = Message<"writ.gateway.v1.ChannelClosed"> & {
  * Use `create(ChannelClosedSchema)` to create a new message.
  */
 export const ChannelClosedSchema: GenMessage<ChannelClosed> = /*@__PURE__*/
-  messageDesc(file_writ_gateway_v1_recording, 13);
+  messageDesc(file_writ_gateway_v1_recording, 14);
 

@@ -12,7 +12,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file writ/resource/v1/resource.proto.
  */
 export const file_writ_resource_v1_resource: GenFile = /*@__PURE__*/
-  fileDesc("Ch93cml0L3Jlc291cmNlL3YxL3Jlc291cmNlLnByb3RvEhB3cml0LnJlc291cmNlLnYxIskCCghSZXNvdXJjZRIMCgRuYW1lGAEgASgJEhIKCmdlbmVyYXRpb24YAiABKAQSLgoKdXBkYXRlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoHYmFja2VuZBgKIAEoCzIZLndyaXQucmVzb3VyY2UudjEuQmFja2VuZEgAEigKBWdyYW50GAsgASgLMhcud3JpdC5yZXNvdXJjZS52MS5HcmFudEgAEjUKDGNvbHVtbl9jbGFzcxgMIAEoCzIdLndyaXQucmVzb3VyY2UudjEuQ29sdW1uQ2xhc3NIABIsCgdjb2x1bW5zGA0gASgLMhkud3JpdC5yZXNvdXJjZS52MS5Db2x1bW5zSAASJgoEbG9jaxgOIAEoCzIWLndyaXQucmVzb3VyY2UudjEuTG9ja0gAQgYKBGJvZHkixQEKB0JhY2tlbmQSDAoEbmFtZRgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRIrCghvbl9zdGFsZRgDIAEoDjIZLndyaXQucmVzb3VyY2UudjEuT25TdGFsZRI1Cghwb3N0Z3JlcxgKIAEoCzIhLndyaXQucmVzb3VyY2UudjEuUG9zdGdyZXNCYWNrZW5kSAASKwoDc3NoGAsgASgLMhwud3JpdC5yZXNvdXJjZS52MS5Tc2hCYWNrZW5kSABCBgoEdHlwZSLFAQoPUG9zdGdyZXNCYWNrZW5kEgwKBGhvc3QYASABKAkSDAoEcG9ydBgCIAEoDRIQCghkYXRhYmFzZRgDIAEoCRIoCgZsYXlvdXQYBCABKA4yGC53cml0LnJlc291cmNlLnYxLkxheW91dBISCgpsb2dpbl91c2VyGAUgASgJEhsKE2xvZ2luX3Bhc3N3b3JkX2ZpbGUYBiABKAkSKQoDdGxzGAcgASgLMhwud3JpdC5yZXNvdXJjZS52MS5CYWNrZW5kVGxzIqQBCgpTc2hCYWNrZW5kEgwKBGhvc3QYASABKAkSDAoEcG9ydBgCIAEoDRIRCglob3N0X2tleXMYAyADKAwSOAoGbG9naW5zGAQgAygLMigud3JpdC5yZXNvdXJjZS52MS5Tc2hCYWNrZW5kLkxvZ2luc0VudHJ5Gi0KC0xvZ2luc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiMgoKQmFja2VuZFRscxIPCgdjYV9maWxlGAEgASgJEhMKC3NlcnZlcl9uYW1lGAIgASgJIqYCCgVHcmFudBIMCgRuYW1lGAEgASgJEhAKCGlkZW50aXR5GAIgASgJEg8KB2JhY2tlbmQYAyABKAkSDQoFb3duZXIYBCABKAkSDwoHcHVycG9zZRgFIAEoCRIuCgpleHBpcmVzX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIwCgdzZXNzaW9uGAcgASgLMh8ud3JpdC5yZXNvdXJjZS52MS5TZXNzaW9uTGltaXRzEjQKCHBvc3RncmVzGAogASgLMiAud3JpdC5yZXNvdXJjZS52MS5Qb3N0Z3Jlc1JpZ2h0c0gAEioKA3NzaBgLIAEoCzIbLndyaXQucmVzb3VyY2UudjEuU3NoUmlnaHRzSABCCAoGcmlnaHRzIlwKDVNlc3Npb25MaW1pdHMSKgoHbWF4aW11bRgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIRCglyZW5ld2FibGUYAiABKAgSDAoEcm93cxgDIAEoBCKNAQoOUG9zdGdyZXNSaWdodHMSDgoGc2VsZWN0GAEgAygJEg4KBmluc2VydBgCIAMoCRIOCgZ1cGRhdGUYAyADKAkSDgoGZGVsZXRlGAQgAygJEhIKCnN0YXRlbWVudHMYBSADKAkSEgoKZ3JvdXBfcm9sZRgGIAEoCRITCgt2aWV3X3NjaGVtYRgHIAEoCSJYCglTc2hSaWdodHMSDgoGbG9naW5zGAEgAygJEg0KBXNoZWxsGAIgASgIEgwKBGV4ZWMYAyABKAgSEAoIY29tbWFuZHMYBCADKAkSDAoEc2Z0cBgFIAEoCCJBCgtDb2x1bW5DbGFzcxIMCgRuYW1lGAEgASgJEiQKBG1hc2sYAiABKA4yFi53cml0LnJlc291cmNlLnYxLk1hc2siWwoHQ29sdW1ucxIMCgRuYW1lGAEgASgJEg8KB2JhY2tlbmQYAiABKAkSMQoGdGFibGVzGAMgAygLMiEud3JpdC5yZXNvdXJjZS52MS5DbGFzc2lmaWVkVGFibGUikQEKD0NsYXNzaWZpZWRUYWJsZRINCgV0YWJsZRgBIAEoCRI/Cgdjb2x1bW5zGAIgAygLMi4ud3JpdC5yZXNvdXJjZS52MS5DbGFzc2lmaWVkVGFibGUuQ29sdW1uc0VudHJ5Gi4KDENvbHVtbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIsYBCgRMb2NrEgwKBG5hbWUYASABKAkSLAoGdGFyZ2V0GAIgASgLMhwud3JpdC5yZXNvdXJjZS52MS5Mb2NrVGFyZ2V0Eg4KBnJlYXNvbhgDIAEoCRIuCgpleHBpcmVzX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpjcmVhdGVkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBISCgpjcmVhdGVkX2J5GAYgASgJImMKCkxvY2tUYXJnZXQSEwoJc3BpZmZlX2lkGAEgASgJSAASEgoIYWdlbnRfaWQYAiABKAlIABIPCgVncmFudBgDIAEoCUgAEhEKB2JhY2tlbmQYBCABKAlIAEIICgZ0YXJnZXQqTwoHT25TdGFsZRIYChRPTl9TVEFMRV9VTlNQRUNJRklFRBAAEhMKD09OX1NUQUxFX1NUUklDVBABEhUKEU9OX1NUQUxFX1NUQU5EQVJEEAIqMgoGTGF5b3V0EhYKEkxBWU9VVF9VTlNQRUNJRklFRBAAEhAKDExBWU9VVF9GUk9OVBABKmkKBE1hc2sSFAoQTUFTS19VTlNQRUNJRklFRBAAEg0KCU1BU0tfRlVMTBABEg4KCk1BU0tfTEFTVDQQAhIOCgpNQVNLX0VNQUlMEAMSDQoJTUFTS19OVUxMEAQSDQoJTUFTS19ZRUFSEAViBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("Ch93cml0L3Jlc291cmNlL3YxL3Jlc291cmNlLnByb3RvEhB3cml0LnJlc291cmNlLnYxIskCCghSZXNvdXJjZRIMCgRuYW1lGAEgASgJEhIKCmdlbmVyYXRpb24YAiABKAQSLgoKdXBkYXRlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoHYmFja2VuZBgKIAEoCzIZLndyaXQucmVzb3VyY2UudjEuQmFja2VuZEgAEigKBWdyYW50GAsgASgLMhcud3JpdC5yZXNvdXJjZS52MS5HcmFudEgAEjUKDGNvbHVtbl9jbGFzcxgMIAEoCzIdLndyaXQucmVzb3VyY2UudjEuQ29sdW1uQ2xhc3NIABIsCgdjb2x1bW5zGA0gASgLMhkud3JpdC5yZXNvdXJjZS52MS5Db2x1bW5zSAASJgoEbG9jaxgOIAEoCzIWLndyaXQucmVzb3VyY2UudjEuTG9ja0gAQgYKBGJvZHkixQEKB0JhY2tlbmQSDAoEbmFtZRgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRIrCghvbl9zdGFsZRgDIAEoDjIZLndyaXQucmVzb3VyY2UudjEuT25TdGFsZRI1Cghwb3N0Z3JlcxgKIAEoCzIhLndyaXQucmVzb3VyY2UudjEuUG9zdGdyZXNCYWNrZW5kSAASKwoDc3NoGAsgASgLMhwud3JpdC5yZXNvdXJjZS52MS5Tc2hCYWNrZW5kSABCBgoEdHlwZSKMAwoPUG9zdGdyZXNCYWNrZW5kEgwKBGhvc3QYASABKAkSDAoEcG9ydBgCIAEoDRIQCghkYXRhYmFzZRgDIAEoCRIoCgZsYXlvdXQYBCABKA4yGC53cml0LnJlc291cmNlLnYxLkxheW91dBISCgpsb2dpbl91c2VyGAUgASgJEhsKE2xvZ2luX3Bhc3N3b3JkX2ZpbGUYBiABKAkSKQoDdGxzGAcgASgLMhwud3JpdC5yZXNvdXJjZS52MS5CYWNrZW5kVGxzEioKB2VuZm9yY2UYDCABKA4yGS53cml0LnJlc291cmNlLnYxLkVuZm9yY2USNQoJZXhjZXB0aW9uGA0gASgLMiIud3JpdC5yZXNvdXJjZS52MS5FbmZvcmNlRXhjZXB0aW9uEi0KCWRldGVjdG9ycxgPIAMoCzIaLndyaXQucmVzb3VyY2UudjEuRGV0ZWN0b3ISMwoIcGF0dGVybnMYECADKAsyIS53cml0LnJlc291cmNlLnYxLkRldGVjdG9yUGF0dGVybiJhChBFbmZvcmNlRXhjZXB0aW9uEg0KBW93bmVyGAEgASgJEg4KBnJlYXNvbhgCIAEoCRIuCgpleHBpcmVzX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJKCghEZXRlY3RvchIMCgRraW5kGAEgASgJEjAKBmFjdGlvbhgCIAEoDjIgLndyaXQucmVzb3VyY2UudjEuRGV0ZWN0b3JBY3Rpb24iYgoPRGV0ZWN0b3JQYXR0ZXJuEgwKBG5hbWUYASABKAkSDwoHcGF0dGVybhgCIAEoCRIwCgZhY3Rpb24YAyABKA4yIC53cml0LnJlc291cmNlLnYxLkRldGVjdG9yQWN0aW9uIqQBCgpTc2hCYWNrZW5kEgwKBGhvc3QYASABKAkSDAoEcG9ydBgCIAEoDRIRCglob3N0X2tleXMYAyADKAwSOAoGbG9naW5zGAQgAygLMigud3JpdC5yZXNvdXJjZS52MS5Tc2hCYWNrZW5kLkxvZ2luc0VudHJ5Gi0KC0xvZ2luc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiMgoKQmFja2VuZFRscxIPCgdjYV9maWxlGAEgASgJEhMKC3NlcnZlcl9uYW1lGAIgASgJIqYCCgVHcmFudBIMCgRuYW1lGAEgASgJEhAKCGlkZW50aXR5GAIgASgJEg8KB2JhY2tlbmQYAyABKAkSDQoFb3duZXIYBCABKAkSDwoHcHVycG9zZRgFIAEoCRIuCgpleHBpcmVzX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIwCgdzZXNzaW9uGAcgASgLMh8ud3JpdC5yZXNvdXJjZS52MS5TZXNzaW9uTGltaXRzEjQKCHBvc3RncmVzGAogASgLMiAud3JpdC5yZXNvdXJjZS52MS5Qb3N0Z3Jlc1JpZ2h0c0gAEioKA3NzaBgLIAEoCzIbLndyaXQucmVzb3VyY2UudjEuU3NoUmlnaHRzSABCCAoGcmlnaHRzIvUBCg1TZXNzaW9uTGltaXRzEioKB21heGltdW0YASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEQoJcmVuZXdhYmxlGAIgASgIEgwKBHJvd3MYAyABKAQSDQoFYnl0ZXMYBCABKAQSEgoKc3RhdGVtZW50cxgFIAEoBBIsCgdwZXJfZGF5GAYgASgLMhsud3JpdC5yZXNvdXJjZS52MS5EYXlMaW1pdHMSDgoGZXJyb3JzGAcgASgNEjYKE2lkbGVfaW5fdHJhbnNhY3Rpb24YCCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iaQoJRGF5TGltaXRzEgwKBHJvd3MYASABKAQSDQoFYnl0ZXMYAiABKAQSEgoKc3RhdGVtZW50cxgDIAEoBBIrCghkdXJhdGlvbhgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiL6AwoOUG9zdGdyZXNSaWdodHMSDgoGc2VsZWN0GAEgAygJEg4KBmluc2VydBgCIAMoCRIOCgZ1cGRhdGUYAyADKAkSDgoGZGVsZXRlGAQgAygJEhIKCnN0YXRlbWVudHMYBSADKAkSEgoKZ3JvdXBfcm9sZRgGIAEoCRITCgt2aWV3X3NjaGVtYRgHIAEoCRIvCgdjb2x1bW5zGAggAygLMh4ud3JpdC5yZXNvdXJjZS52MS5Db2x1bW5SaWdodHMSFAoMd3JpdGVfbWFza2VkGAkgAygJEg8KB2V4ZWN1dGUYCiADKAkSEQoJc2VxdWVuY2VzGAsgAygJEi0KCWRkbF9vd25lchgMIAEoCzIaLndyaXQucmVzb3VyY2UudjEuRGRsT3duZXISQAoIc2V0dGluZ3MYDSADKAsyLi53cml0LnJlc291cmNlLnYxLlBvc3RncmVzUmlnaHRzLlNldHRpbmdzRW50cnkSLwoFcnVsZXMYECABKAsyIC53cml0LnJlc291cmNlLnYxLlN0YXRlbWVudFJ1bGVzEi0KCXJlY29yZGluZxgRIAEoCzIaLndyaXQucmVzb3VyY2UudjEuUmVjb3JkZWQaLwoNU2V0dGluZ3NFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIkQKDlN0YXRlbWVudFJ1bGVzEg4KBnRhYmxlcxgBIAMoCRIRCglmdW5jdGlvbnMYAiADKAkSDwoHbm9fY29weRgDIAEoCCIYCghSZWNvcmRlZBIMCgRyb3dzGAEgASgIIk0KDENvbHVtblJpZ2h0cxINCgV0YWJsZRgBIAEoCRIOCgZzZWxlY3QYAiADKAkSDgoGaW5zZXJ0GAMgAygJEg4KBnVwZGF0ZRgEIAMoCSIpCghEZGxPd25lchIMCgRyb2xlGAEgASgJEg8KB3NjaGVtYXMYAiADKAkiWAoJU3NoUmlnaHRzEg4KBmxvZ2lucxgBIAMoCRINCgVzaGVsbBgCIAEoCBIMCgRleGVjGAMgASgIEhAKCGNvbW1hbmRzGAQgAygJEgwKBHNmdHAYBSABKAgiVQoLQ29sdW1uQ2xhc3MSDAoEbmFtZRgBIAEoCRIkCgRtYXNrGAIgASgOMhYud3JpdC5yZXNvdXJjZS52MS5NYXNrEhIKCnJhbmdlX3NpemUYAyABKAQiWwoHQ29sdW1ucxIMCgRuYW1lGAEgASgJEg8KB2JhY2tlbmQYAiABKAkSMQoGdGFibGVzGAMgAygLMiEud3JpdC5yZXNvdXJjZS52MS5DbGFzc2lmaWVkVGFibGUikQEKD0NsYXNzaWZpZWRUYWJsZRINCgV0YWJsZRgBIAEoCRI/Cgdjb2x1bW5zGAIgAygLMi4ud3JpdC5yZXNvdXJjZS52MS5DbGFzc2lmaWVkVGFibGUuQ29sdW1uc0VudHJ5Gi4KDENvbHVtbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIsYBCgRMb2NrEgwKBG5hbWUYASABKAkSLAoGdGFyZ2V0GAIgASgLMhwud3JpdC5yZXNvdXJjZS52MS5Mb2NrVGFyZ2V0Eg4KBnJlYXNvbhgDIAEoCRIuCgpleHBpcmVzX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpjcmVhdGVkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBISCgpjcmVhdGVkX2J5GAYgASgJImMKCkxvY2tUYXJnZXQSEwoJc3BpZmZlX2lkGAEgASgJSAASEgoIYWdlbnRfaWQYAiABKAlIABIPCgVncmFudBgDIAEoCUgAEhEKB2JhY2tlbmQYBCABKAlIAEIICgZ0YXJnZXQqTwoHT25TdGFsZRIYChRPTl9TVEFMRV9VTlNQRUNJRklFRBAAEhMKD09OX1NUQUxFX1NUUklDVBABEhUKEU9OX1NUQUxFX1NUQU5EQVJEEAIqNwoHRW5mb3JjZRIXChNFTkZPUkNFX1VOU1BFQ0lGSUVEEAASEwoPRU5GT1JDRV9HQVRFV0FZEAIqZgoORGV0ZWN0b3JBY3Rpb24SHwobREVURUNUT1JfQUNUSU9OX1VOU1BFQ0lGSUVEEAASGAoUREVURUNUT1JfQUNUSU9OX01BU0sQARIZChVERVRFQ1RPUl9BQ1RJT05fQUxFUlQQAipHCgZMYXlvdXQSFgoSTEFZT1VUX1VOU1BFQ0lGSUVEEAASEAoMTEFZT1VUX0ZST05UEAESEwoPTEFZT1VUX0lOX1BMQUNFEAIqlwEKBE1hc2sSFAoQTUFTS19VTlNQRUNJRklFRBAAEg0KCU1BU0tfRlVMTBABEg4KCk1BU0tfTEFTVDQQAhIOCgpNQVNLX0VNQUlMEAMSDQoJTUFTS19OVUxMEAQSDQoJTUFTS19ZRUFSEAUSDQoJTUFTS19IQVNIEAYSDgoKTUFTS19SQU5HRRAHEg0KCU1BU0tfTk9ORRAIYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * Something declared by `writ apply`; (kind, name) is its key.
@@ -170,6 +170,32 @@ export type PostgresBackend = Message<"writ.resource.v1.PostgresBackend"> & {
    * @generated from field: writ.resource.v1.BackendTls tls = 7;
    */
   tls?: BackendTls | undefined;
+
+  /**
+   * Who keeps sessions to their rights and masks what they see.
+   *
+   * @generated from field: writ.resource.v1.Enforce enforce = 12;
+   */
+  enforce: Enforce;
+
+  /**
+   * Set where enforce is ENFORCE_GATEWAY, and there alone.
+   *
+   * @generated from field: writ.resource.v1.EnforceException exception = 13;
+   */
+  exception?: EnforceException | undefined;
+
+  /**
+   * What is looked for in all results, whatever column it stands in.
+   *
+   * @generated from field: repeated writ.resource.v1.Detector detectors = 15;
+   */
+  detectors: Detector[];
+
+  /**
+   * @generated from field: repeated writ.resource.v1.DetectorPattern patterns = 16;
+   */
+  patterns: DetectorPattern[];
 };
 
 /**
@@ -178,6 +204,90 @@ export type PostgresBackend = Message<"writ.resource.v1.PostgresBackend"> & {
  */
 export const PostgresBackendSchema: GenMessage<PostgresBackend> = /*@__PURE__*/
   messageDesc(file_writ_resource_v1_resource, 2);
+
+/**
+ * Why a backend does without rights of its database. After expires_at no statement is let through.
+ *
+ * @generated from message writ.resource.v1.EnforceException
+ */
+export type EnforceException = Message<"writ.resource.v1.EnforceException"> & {
+  /**
+   * @generated from field: string owner = 1;
+   */
+  owner: string;
+
+  /**
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp expires_at = 3;
+   */
+  expiresAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message writ.resource.v1.EnforceException.
+ * Use `create(EnforceExceptionSchema)` to create a new message.
+ */
+export const EnforceExceptionSchema: GenMessage<EnforceException> = /*@__PURE__*/
+  messageDesc(file_writ_resource_v1_resource, 3);
+
+/**
+ * @generated from message writ.resource.v1.Detector
+ */
+export type Detector = Message<"writ.resource.v1.Detector"> & {
+  /**
+   * card, ssn, email, api-key, jwt or private-key.
+   *
+   * @generated from field: string kind = 1;
+   */
+  kind: string;
+
+  /**
+   * @generated from field: writ.resource.v1.DetectorAction action = 2;
+   */
+  action: DetectorAction;
+};
+
+/**
+ * Describes the message writ.resource.v1.Detector.
+ * Use `create(DetectorSchema)` to create a new message.
+ */
+export const DetectorSchema: GenMessage<Detector> = /*@__PURE__*/
+  messageDesc(file_writ_resource_v1_resource, 4);
+
+/**
+ * What a pattern finds is treated as what a detector finds.
+ *
+ * @generated from message writ.resource.v1.DetectorPattern
+ */
+export type DetectorPattern = Message<"writ.resource.v1.DetectorPattern"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * Characters, classes and bounded repeats of them, e.g. `EMP-[0-9]{6}`.
+   *
+   * @generated from field: string pattern = 2;
+   */
+  pattern: string;
+
+  /**
+   * @generated from field: writ.resource.v1.DetectorAction action = 3;
+   */
+  action: DetectorAction;
+};
+
+/**
+ * Describes the message writ.resource.v1.DetectorPattern.
+ * Use `create(DetectorPatternSchema)` to create a new message.
+ */
+export const DetectorPatternSchema: GenMessage<DetectorPattern> = /*@__PURE__*/
+  messageDesc(file_writ_resource_v1_resource, 5);
 
 /**
  * An OpenSSH server that trusts the trust domain's gateway authority.
@@ -216,7 +326,7 @@ export type SshBackend = Message<"writ.resource.v1.SshBackend"> & {
  * Use `create(SshBackendSchema)` to create a new message.
  */
 export const SshBackendSchema: GenMessage<SshBackend> = /*@__PURE__*/
-  messageDesc(file_writ_resource_v1_resource, 3);
+  messageDesc(file_writ_resource_v1_resource, 6);
 
 /**
  * @generated from message writ.resource.v1.BackendTls
@@ -240,7 +350,7 @@ export type BackendTls = Message<"writ.resource.v1.BackendTls"> & {
  * Use `create(BackendTlsSchema)` to create a new message.
  */
 export const BackendTlsSchema: GenMessage<BackendTls> = /*@__PURE__*/
-  messageDesc(file_writ_resource_v1_resource, 4);
+  messageDesc(file_writ_resource_v1_resource, 7);
 
 /**
  * One identity's right to one backend, until it expires.
@@ -308,7 +418,7 @@ export type Grant = Message<"writ.resource.v1.Grant"> & {
  * Use `create(GrantSchema)` to create a new message.
  */
 export const GrantSchema: GenMessage<Grant> = /*@__PURE__*/
-  messageDesc(file_writ_resource_v1_resource, 5);
+  messageDesc(file_writ_resource_v1_resource, 8);
 
 /**
  * @generated from message writ.resource.v1.SessionLimits
@@ -325,11 +435,44 @@ export type SessionLimits = Message<"writ.resource.v1.SessionLimits"> & {
   renewable: boolean;
 
   /**
-   * Result rows of one session; 0 is no limit.
+   * Result rows of one session; 0 is no limit, as below.
    *
    * @generated from field: uint64 rows = 3;
    */
   rows: bigint;
+
+  /**
+   * Bytes that one session sends to its client.
+   *
+   * @generated from field: uint64 bytes = 4;
+   */
+  bytes: bigint;
+
+  /**
+   * @generated from field: uint64 statements = 5;
+   */
+  statements: bigint;
+
+  /**
+   * Of all sessions of the identity under the grant on one gateway, from 00:00 to 24:00 UTC.
+   *
+   * @generated from field: writ.resource.v1.DayLimits per_day = 6;
+   */
+  perDay?: DayLimits | undefined;
+
+  /**
+   * Constraint errors of one session (threats P10): one more ends it. 0 is 20.
+   *
+   * @generated from field: uint32 errors = 7;
+   */
+  errors: number;
+
+  /**
+   * Absent: 5 minutes.
+   *
+   * @generated from field: google.protobuf.Duration idle_in_transaction = 8;
+   */
+  idleInTransaction?: Duration | undefined;
 };
 
 /**
@@ -337,7 +480,41 @@ export type SessionLimits = Message<"writ.resource.v1.SessionLimits"> & {
  * Use `create(SessionLimitsSchema)` to create a new message.
  */
 export const SessionLimitsSchema: GenMessage<SessionLimits> = /*@__PURE__*/
-  messageDesc(file_writ_resource_v1_resource, 6);
+  messageDesc(file_writ_resource_v1_resource, 9);
+
+/**
+ * @generated from message writ.resource.v1.DayLimits
+ */
+export type DayLimits = Message<"writ.resource.v1.DayLimits"> & {
+  /**
+   * @generated from field: uint64 rows = 1;
+   */
+  rows: bigint;
+
+  /**
+   * @generated from field: uint64 bytes = 2;
+   */
+  bytes: bigint;
+
+  /**
+   * @generated from field: uint64 statements = 3;
+   */
+  statements: bigint;
+
+  /**
+   * Time that sessions are open, together. Absent: no limit.
+   *
+   * @generated from field: google.protobuf.Duration duration = 4;
+   */
+  duration?: Duration | undefined;
+};
+
+/**
+ * Describes the message writ.resource.v1.DayLimits.
+ * Use `create(DayLimitsSchema)` to create a new message.
+ */
+export const DayLimitsSchema: GenMessage<DayLimits> = /*@__PURE__*/
+  messageDesc(file_writ_resource_v1_resource, 10);
 
 /**
  * @generated from message writ.resource.v1.PostgresRights
@@ -366,7 +543,7 @@ export type PostgresRights = Message<"writ.resource.v1.PostgresRights"> & {
   delete: string[];
 
   /**
-   * Statement classes: read, write.
+   * Statement classes: read, write, unbounded, ddl, grant, do, call, lock, maintenance, listen; any.
    *
    * @generated from field: repeated string statements = 5;
    */
@@ -385,6 +562,56 @@ export type PostgresRights = Message<"writ.resource.v1.PostgresRights"> & {
    * @generated from field: string view_schema = 7;
    */
   viewSchema: string;
+
+  /**
+   * Rights to some columns of tables, beside those of whole tables above.
+   *
+   * @generated from field: repeated writ.resource.v1.ColumnRights columns = 8;
+   */
+  columns: ColumnRights[];
+
+  /**
+   * Classified columns, as `schema.table.column`, that inserts and updates may write.
+   *
+   * @generated from field: repeated string write_masked = 9;
+   */
+  writeMasked: string[];
+
+  /**
+   * Functions as `schema.name(type, ...)`, types as format_type writes them.
+   *
+   * @generated from field: repeated string execute = 10;
+   */
+  execute: string[];
+
+  /**
+   * Sequences as `schema.sequence`, for nextval and currval.
+   *
+   * @generated from field: repeated string sequences = 11;
+   */
+  sequences: string[];
+
+  /**
+   * @generated from field: writ.resource.v1.DdlOwner ddl_owner = 12;
+   */
+  ddlOwner?: DdlOwner | undefined;
+
+  /**
+   * Custom settings by name, e.g. `app.tenant`, that row policies read. The client cannot set them.
+   *
+   * @generated from field: map<string, string> settings = 13;
+   */
+  settings: { [key: string]: string };
+
+  /**
+   * @generated from field: writ.resource.v1.StatementRules rules = 16;
+   */
+  rules?: StatementRules | undefined;
+
+  /**
+   * @generated from field: writ.resource.v1.Recorded recording = 17;
+   */
+  recording?: Recorded | undefined;
 };
 
 /**
@@ -392,7 +619,125 @@ export type PostgresRights = Message<"writ.resource.v1.PostgresRights"> & {
  * Use `create(PostgresRightsSchema)` to create a new message.
  */
 export const PostgresRightsSchema: GenMessage<PostgresRights> = /*@__PURE__*/
-  messageDesc(file_writ_resource_v1_resource, 7);
+  messageDesc(file_writ_resource_v1_resource, 11);
+
+/**
+ * What the gateway refuses though the classes give it. The database's rights are the boundary.
+ *
+ * @generated from message writ.resource.v1.StatementRules
+ */
+export type StatementRules = Message<"writ.resource.v1.StatementRules"> & {
+  /**
+   * Tables, as `schema.table` or `table`, that no statement may name.
+   *
+   * @generated from field: repeated string tables = 1;
+   */
+  tables: string[];
+
+  /**
+   * Functions, as `schema.name` or `name`, that no statement may call by name.
+   *
+   * @generated from field: repeated string functions = 2;
+   */
+  functions: string[];
+
+  /**
+   * @generated from field: bool no_copy = 3;
+   */
+  noCopy: boolean;
+};
+
+/**
+ * Describes the message writ.resource.v1.StatementRules.
+ * Use `create(StatementRulesSchema)` to create a new message.
+ */
+export const StatementRulesSchema: GenMessage<StatementRules> = /*@__PURE__*/
+  messageDesc(file_writ_resource_v1_resource, 12);
+
+/**
+ * What a record keeps of sessions beyond statements and their classified parameters.
+ *
+ * @generated from message writ.resource.v1.Recorded
+ */
+export type Recorded = Message<"writ.resource.v1.Recorded"> & {
+  /**
+   * Result rows as the client got them.
+   *
+   * @generated from field: bool rows = 1;
+   */
+  rows: boolean;
+};
+
+/**
+ * Describes the message writ.resource.v1.Recorded.
+ * Use `create(RecordedSchema)` to create a new message.
+ */
+export const RecordedSchema: GenMessage<Recorded> = /*@__PURE__*/
+  messageDesc(file_writ_resource_v1_resource, 13);
+
+/**
+ * Names of columns of one table.
+ *
+ * @generated from message writ.resource.v1.ColumnRights
+ */
+export type ColumnRights = Message<"writ.resource.v1.ColumnRights"> & {
+  /**
+   * `schema.table`.
+   *
+   * @generated from field: string table = 1;
+   */
+  table: string;
+
+  /**
+   * @generated from field: repeated string select = 2;
+   */
+  select: string[];
+
+  /**
+   * @generated from field: repeated string insert = 3;
+   */
+  insert: string[];
+
+  /**
+   * @generated from field: repeated string update = 4;
+   */
+  update: string[];
+};
+
+/**
+ * Describes the message writ.resource.v1.ColumnRights.
+ * Use `create(ColumnRightsSchema)` to create a new message.
+ */
+export const ColumnRightsSchema: GenMessage<ColumnRights> = /*@__PURE__*/
+  messageDesc(file_writ_resource_v1_resource, 14);
+
+/**
+ * Who owns what a grant's sessions create, so that it outlives them (threats P6).
+ *
+ * @generated from message writ.resource.v1.DdlOwner
+ */
+export type DdlOwner = Message<"writ.resource.v1.DdlOwner"> & {
+  /**
+   * NOLOGIN, with no right but the grant's.
+   *
+   * @generated from field: string role = 1;
+   */
+  role: string;
+
+  /**
+   * Where it may create.
+   *
+   * @generated from field: repeated string schemas = 2;
+   */
+  schemas: string[];
+};
+
+/**
+ * Describes the message writ.resource.v1.DdlOwner.
+ * Use `create(DdlOwnerSchema)` to create a new message.
+ */
+export const DdlOwnerSchema: GenMessage<DdlOwner> = /*@__PURE__*/
+  messageDesc(file_writ_resource_v1_resource, 15);
 
 /**
  * What a session may open on a target. Nothing else can be opened by anyone.
@@ -437,7 +782,7 @@ export type SshRights = Message<"writ.resource.v1.SshRights"> & {
  * Use `create(SshRightsSchema)` to create a new message.
  */
 export const SshRightsSchema: GenMessage<SshRights> = /*@__PURE__*/
-  messageDesc(file_writ_resource_v1_resource, 8);
+  messageDesc(file_writ_resource_v1_resource, 16);
 
 /**
  * @generated from message writ.resource.v1.ColumnClass
@@ -452,6 +797,13 @@ export type ColumnClass = Message<"writ.resource.v1.ColumnClass"> & {
    * @generated from field: writ.resource.v1.Mask mask = 2;
    */
   mask: Mask;
+
+  /**
+   * For MASK_RANGE, from 1.
+   *
+   * @generated from field: uint64 range_size = 3;
+   */
+  rangeSize: bigint;
 };
 
 /**
@@ -459,7 +811,7 @@ export type ColumnClass = Message<"writ.resource.v1.ColumnClass"> & {
  * Use `create(ColumnClassSchema)` to create a new message.
  */
 export const ColumnClassSchema: GenMessage<ColumnClass> = /*@__PURE__*/
-  messageDesc(file_writ_resource_v1_resource, 9);
+  messageDesc(file_writ_resource_v1_resource, 17);
 
 /**
  * Which columns of a backend belong to which class.
@@ -488,7 +840,7 @@ export type Columns = Message<"writ.resource.v1.Columns"> & {
  * Use `create(ColumnsSchema)` to create a new message.
  */
 export const ColumnsSchema: GenMessage<Columns> = /*@__PURE__*/
-  messageDesc(file_writ_resource_v1_resource, 10);
+  messageDesc(file_writ_resource_v1_resource, 18);
 
 /**
  * @generated from message writ.resource.v1.ClassifiedTable
@@ -514,7 +866,7 @@ export type ClassifiedTable = Message<"writ.resource.v1.ClassifiedTable"> & {
  * Use `create(ClassifiedTableSchema)` to create a new message.
  */
 export const ClassifiedTableSchema: GenMessage<ClassifiedTable> = /*@__PURE__*/
-  messageDesc(file_writ_resource_v1_resource, 11);
+  messageDesc(file_writ_resource_v1_resource, 19);
 
 /**
  * Bars what it matches from SVIDs and sessions, and ends live ones, while it stands.
@@ -562,7 +914,7 @@ export type Lock = Message<"writ.resource.v1.Lock"> & {
  * Use `create(LockSchema)` to create a new message.
  */
 export const LockSchema: GenMessage<Lock> = /*@__PURE__*/
-  messageDesc(file_writ_resource_v1_resource, 12);
+  messageDesc(file_writ_resource_v1_resource, 20);
 
 /**
  * @generated from message writ.resource.v1.LockTarget
@@ -603,7 +955,7 @@ export type LockTarget = Message<"writ.resource.v1.LockTarget"> & {
  * Use `create(LockTargetSchema)` to create a new message.
  */
 export const LockTargetSchema: GenMessage<LockTarget> = /*@__PURE__*/
-  messageDesc(file_writ_resource_v1_resource, 13);
+  messageDesc(file_writ_resource_v1_resource, 21);
 
 /**
  * What a gateway does that hears nothing of its server (threats S6).
@@ -645,6 +997,72 @@ export const OnStaleSchema: GenEnum<OnStale> = /*@__PURE__*/
   enumDesc(file_writ_resource_v1_resource, 0);
 
 /**
+ * @generated from enum writ.resource.v1.Enforce
+ */
+export const Enforce = {
+  /**
+   * The database: each session has a role of its own and reads masked views.
+   *
+   * @generated from enum value: ENFORCE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * The gateway alone: sessions share the gateway's login. Best effort, for databases whose roles
+   * cannot be changed.
+   *
+   * @generated from enum value: ENFORCE_GATEWAY = 2;
+   */
+  GATEWAY: 2,
+} as const;
+
+/**
+ * @generated from enum writ.resource.v1.Enforce
+ */
+export type Enforce = (typeof Enforce)[keyof typeof Enforce] | UnknownEnum;
+
+/**
+ * Describes the enum writ.resource.v1.Enforce.
+ */
+export const EnforceSchema: GenEnum<Enforce> = /*@__PURE__*/
+  enumDesc(file_writ_resource_v1_resource, 1);
+
+/**
+ * @generated from enum writ.resource.v1.DetectorAction
+ */
+export const DetectorAction = {
+  /**
+   * @generated from enum value: DETECTOR_ACTION_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * Overwritten with `*`, at the same length.
+   *
+   * @generated from enum value: DETECTOR_ACTION_MASK = 1;
+   */
+  MASK: 1,
+
+  /**
+   * Counted and recorded, and shown.
+   *
+   * @generated from enum value: DETECTOR_ACTION_ALERT = 2;
+   */
+  ALERT: 2,
+} as const;
+
+/**
+ * @generated from enum writ.resource.v1.DetectorAction
+ */
+export type DetectorAction = (typeof DetectorAction)[keyof typeof DetectorAction] | UnknownEnum;
+
+/**
+ * Describes the enum writ.resource.v1.DetectorAction.
+ */
+export const DetectorActionSchema: GenEnum<DetectorAction> = /*@__PURE__*/
+  enumDesc(file_writ_resource_v1_resource, 2);
+
+/**
  * Where masked views stand.
  *
  * @generated from enum writ.resource.v1.Layout
@@ -661,6 +1079,13 @@ export const Layout = {
    * @generated from enum value: LAYOUT_FRONT = 1;
    */
   FRONT: 1,
+
+  /**
+   * Under the names of their tables, which move to a schema that is closed to all others.
+   *
+   * @generated from enum value: LAYOUT_IN_PLACE = 2;
+   */
+  IN_PLACE: 2,
 } as const;
 
 /**
@@ -674,7 +1099,7 @@ export type Layout = (typeof Layout)[keyof typeof Layout] | UnknownEnum;
  * Describes the enum writ.resource.v1.Layout.
  */
 export const LayoutSchema: GenEnum<Layout> = /*@__PURE__*/
-  enumDesc(file_writ_resource_v1_resource, 1);
+  enumDesc(file_writ_resource_v1_resource, 3);
 
 /**
  * @generated from enum writ.resource.v1.Mask
@@ -717,6 +1142,27 @@ export const Mask = {
    * @generated from enum value: MASK_YEAR = 5;
    */
   YEAR: 5,
+
+  /**
+   * A keyed hash of the value, equal for equal values of one type in one backend.
+   *
+   * @generated from enum value: MASK_HASH = 6;
+   */
+  HASH: 6,
+
+  /**
+   * A number cut towards zero to a multiple of the class's range_size.
+   *
+   * @generated from enum value: MASK_RANGE = 7;
+   */
+  RANGE: 7,
+
+  /**
+   * The value itself: says of a column that is new since the last setup that it may be seen.
+   *
+   * @generated from enum value: MASK_NONE = 8;
+   */
+  NONE: 8,
 } as const;
 
 /**
@@ -728,5 +1174,5 @@ export type Mask = (typeof Mask)[keyof typeof Mask] | UnknownEnum;
  * Describes the enum writ.resource.v1.Mask.
  */
 export const MaskSchema: GenEnum<Mask> = /*@__PURE__*/
-  enumDesc(file_writ_resource_v1_resource, 2);
+  enumDesc(file_writ_resource_v1_resource, 4);
 
