@@ -13,6 +13,7 @@ import { EMPTY_SNAPSHOT, type GatewaySnapshot } from './access/snapshot.ts';
 import type { GatewayMetrics } from './metrics.ts';
 import { loadGatewayKeys } from './recording/gateway-keys.ts';
 import { Recordings } from './recording/recordings.ts';
+import { DayUses } from './session/day-use.ts';
 import { sessionDesk } from './session/open-session.ts';
 import { SessionCloser } from './session/session-closer.ts';
 import type { SessionDesk } from './session/session-desk.ts';
@@ -67,6 +68,7 @@ export async function startCore(options: CoreOptions): Promise<GatewayCore> {
   const closer = new SessionCloser({ api, clock, log });
   const directory = join(stateDir, 'recordings');
   const recordings = new Recordings({ directory, key: keys.recording, clock });
+  const dayUses = new DayUses({ directory: join(stateDir, 'budgets'), clock });
   const stream = new ServerStream({
     ...{ version, ports, api, heartbeats, snapshot, sessions: table },
     ...{ spool, recordings, clock, log, metrics },
@@ -80,7 +82,7 @@ export async function startCore(options: CoreOptions): Promise<GatewayCore> {
     watchSessions({ table, heartbeats, audit, clock }, ended.signal),
   ];
   const desk = sessionDesk({
-    ...{ api, snapshot, heartbeats, table, closer, recordings, audit },
+    ...{ api, snapshot, heartbeats, table, closer, recordings, dayUses, audit },
     ...{ hmacKey: keys.hmacKey, clock, log, metrics, signal: stopping.signal },
   });
 
@@ -97,6 +99,7 @@ export async function startCore(options: CoreOptions): Promise<GatewayCore> {
     ended.abort();
     await Promise.all([timer, ...running]);
     spool[Symbol.dispose]();
+    dayUses[Symbol.dispose]();
   }
 
   let stopped: Promise<void> | undefined;

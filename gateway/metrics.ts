@@ -1,7 +1,14 @@
 import type { MetricsRegistry } from '../runtime/metrics.ts';
 
 /** Why a session ended, as a metric's label. */
-export type EndCause = 'finished' | 'expired' | 'revoked' | 'stale' | 'recording' | 'stopping';
+export type EndCause =
+  | 'finished'
+  | 'expired'
+  | 'revoked'
+  | 'stale'
+  | 'recording'
+  | 'budget'
+  | 'stopping';
 
 export type GatewayMetrics = ReturnType<typeof gatewayMetrics>;
 
@@ -23,7 +30,7 @@ export function gatewayMetrics(registry: MetricsRegistry) {
     ),
     sessionsEnded: registry.counter(
       'writ_gateway_sessions_ended_total',
-      'Sessions that ended, by cause: finished, expired, revoked, stale, recording, stopping.',
+      'Sessions that ended, by cause: finished, expired, revoked, stale, recording, budget, stopping.',
       ['backend', 'cause'],
     ),
     sessionDuration: registry.histogram(
@@ -40,6 +47,11 @@ export function gatewayMetrics(registry: MetricsRegistry) {
       'writ_gateway_statements_total',
       'Statements by class and whether they were let through: allowed, denied.',
       ['backend', 'class', 'outcome'],
+    ),
+    detections: registry.counter(
+      'writ_gateway_detections_total',
+      'Values that a detector or pattern found in results, by its name and action: mask, alert.',
+      ['backend', 'detector', 'action'],
     ),
     sshChannels: registry.counter(
       'writ_gateway_ssh_channels_total',

@@ -2,7 +2,9 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import net from 'node:net';
 import { PassThrough } from 'node:stream';
+import { create } from '@bufbuild/protobuf';
 import { SpiffeId } from '../../identity/spiffe-id.ts';
+import { BackendSchema, GrantSchema } from '../../proto/gen/writ/resource/v1/resource_pb.ts';
 import { Closers } from '../../runtime/closers.ts';
 import { Fault } from '../../runtime/fault.ts';
 import { createLogger } from '../../runtime/log.ts';
@@ -44,7 +46,7 @@ describe('listenTcp', () => {
     [refusals, denials, served, sessions, ended] = [[], [], [], [], 0];
     serve = untilClosed;
     open = async (request) => {
-      const resources = { grant: undefined, backend: undefined } as never;
+      const resources = { grant: create(GrantSchema, {}), backend: create(BackendSchema, {}) };
       const wire = openWireSession(request, resources);
       sessions.push(wire);
       return wire.session;

@@ -3,6 +3,7 @@ import { Fault } from '../../runtime/fault.ts';
 import type { EndCause } from '../metrics.ts';
 import type { Recorder } from '../recording/recorder.ts';
 import type { SessionRecording } from '../recording/session-recording.ts';
+import type { Budget } from './budget.ts';
 import type { Session, SessionCounts, SessionIdentity } from './session-desk.ts';
 import type { LiveSession, SessionSubjects } from './session-table.ts';
 
@@ -14,6 +15,7 @@ export interface SessionInit {
   readonly expiresAt: Date;
   readonly deadlineMs: number;
   readonly hmacKey: Uint8Array;
+  readonly budget: Budget;
 }
 
 /** How a session ended. */
@@ -35,6 +37,7 @@ export class GatewaySession implements Session, LiveSession {
   readonly expiresAt: Date;
   readonly deadlineMs: number;
   readonly hmacKey: Uint8Array;
+  readonly budget: Budget;
   readonly counts: SessionCounts = { bytesUp: 0, bytesDown: 0, rows: 0, statements: 0 };
   readonly #abort = new AbortController();
   readonly #onClosed: (end: SessionEnd, recordingHash: Uint8Array) => void;
@@ -55,6 +58,7 @@ export class GatewaySession implements Session, LiveSession {
     this.expiresAt = init.expiresAt;
     this.deadlineMs = init.deadlineMs;
     this.hmacKey = init.hmacKey;
+    this.budget = init.budget;
     this.#recording = recording;
     this.#onClosed = onClosed;
   }
@@ -77,6 +81,14 @@ export class GatewaySession implements Session, LiveSession {
 
   end(reason: string): void {
     this.terminate(new Fault('UNAVAILABLE', reason), 'finished');
+  }
+
+  tick(nowMs: number): void {
+    try {
+      this.budget.tick(nowMs);
+    } catch (error) {
+      this.terminate(Fault.from(error), 'budget');
+    }
   }
 
   terminate(fault: Fault, cause: EndCause): void {

@@ -23,6 +23,8 @@ import { EMPTY_SNAPSHOT, type GatewaySnapshot } from '../access/snapshot.ts';
 import type { GatewayMetrics } from '../metrics.ts';
 import type { Recordings } from '../recording/recordings.ts';
 import type { RecordingObserver } from '../recording/session-recording.ts';
+import { Budget } from './budget.ts';
+import type { DayUses } from './day-use.ts';
 import {
   GatewaySession,
   type SessionEnd,
@@ -40,6 +42,7 @@ export interface DeskOptions {
   readonly table: SessionTable;
   readonly closer: SessionCloser;
   readonly recordings: Recordings;
+  readonly dayUses: DayUses;
   readonly audit: GatewayAudit;
   readonly hmacKey: Uint8Array;
   readonly clock: Clock;
@@ -204,7 +207,14 @@ class Desk {
       expiresAt: end,
       deadlineMs: askedMs + leftMs,
       hmacKey,
+      budget: this.#budgetOf(spiffeId, granted),
     };
+  }
+
+  /** @throws Fault UNAVAILABLE if what the day has used is not known */
+  #budgetOf(spiffeId: string, { name, session }: Grant): Budget {
+    const { dayUses } = this.#options;
+    return new Budget(session, Budget.isByDay(session) ? dayUses.of(spiffeId, name) : undefined);
   }
 
   #observer(init: SessionInit, fail: (fault: Fault) => void): RecordingObserver {
@@ -318,5 +328,6 @@ function openedEvent(request: SessionRequest, { subjects, identity, expiresAt }:
     clientAddress: request.address,
     expiresAt: timestampFromDate(expiresAt),
     client: Object.fromEntries(client) as Record<string, string>,
+    reason: printable(request.client.reason ?? '', CLIENT_CHARACTERS),
   };
 }

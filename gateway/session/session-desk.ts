@@ -2,6 +2,7 @@ import type { SpiffeId } from '../../identity/spiffe-id.ts';
 import type { VerifiedSvid } from '../../identity/verify.ts';
 import type { Backend, Grant } from '../../proto/gen/writ/resource/v1/resource_pb.ts';
 import type { Recorder } from '../recording/recorder.ts';
+import type { Budget } from './budget.ts';
 
 /** Where a protocol asks for a session once it knows what its client wants. */
 export interface SessionDesk {
@@ -70,6 +71,9 @@ export interface Session extends AsyncDisposable {
 
   /** Kept by the protocol; told to the server at the end. */
   readonly counts: SessionCounts;
+
+  /** What the grant still lets it do. */
+  readonly budget: Budget;
 
   /** Keys the HMACs of what a record must not show (threats S9). Never leaves this process. */
   readonly hmacKey: Uint8Array;

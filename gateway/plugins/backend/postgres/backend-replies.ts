@@ -3,6 +3,7 @@
  * and handed on. An answer to nothing, or one that a client must not see, ends the session.
  */
 import { Fault } from '../../../../runtime/fault.ts';
+import type { Budget } from '../../../session/budget.ts';
 import {
   readCommandComplete,
   readErrorFields,
@@ -13,6 +14,7 @@ import {
 import { errorResponse } from './errors.ts';
 import type { Exchange, PendingKind } from './exchange.ts';
 import { type FrameRules, HEADER_BYTES } from './frames.ts';
+import type { ResultGuard } from './masking/result-guard.ts';
 import { BodyReader } from './message-body.ts';
 import { breaksPin } from './settings.ts';
 import type { NumberedStatement, StatementLog } from './statement-log.ts';
@@ -22,8 +24,7 @@ const LONGEST_TEXT = 64 * 1024 * 1024;
 const LONGEST_OTHER = 1024 * 1024;
 
 /**
- * Absent, so refused: NotificationResponse (another session's words), FunctionCallResponse,
- * CopyBothResponse, and all that belongs to a login.
+ * Absent, so refused: FunctionCallResponse, CopyBothResponse, and all that belongs to a login.
  */
 export const BACKEND_RULES: FrameRules = {
   limits: {
@@ -34,6 +35,7 @@ export const BACKEND_RULES: FrameRules = {
     T: LONGEST_OTHER,
     t: LONGEST_OTHER,
     S: LONGEST_OTHER,
+    A: LONGEST_OTHER,
     G: LONGEST_OTHER,
     H: LONGEST_OTHER,
     C: LONGEST_OTHER,
@@ -49,6 +51,8 @@ export const BACKEND_RULES: FrameRules = {
   streamed: 'Dd',
 };
 
+const NONE: readonly string[] = [];
+const DROPPED = Buffer.alloc(0);
 const D = 0x44;
 const COPY_DATA = 0x64;
 
@@ -56,10 +60,13 @@ export interface BackendRepliesOptions {
   readonly exchange: Exchange;
   readonly log: StatementLog;
   readonly counts: { rows: number };
-  /** Result rows that the session may have; 0 for no limit. */
-  readonly rowLimit: number;
+  readonly budget: Pick<Budget, 'row' | 'error'>;
   /** The session's role. */
   readonly role: string;
+  /** Whether it may listen: notifications are other sessions' words. */
+  readonly mayListen: boolean;
+  /** Undefined if nothing is masked here. */
+  readonly guard: ResultGuard | undefined;
 }
 
 export class BackendReplies {
@@ -68,6 +75,8 @@ export class BackendReplies {
   readonly #options: BackendRepliesOptions;
   /** The backend has told the client that it ends. */
   saidFatal = false;
+  /** Outside of any transaction, with nothing under way. */
+  isAtRest = true;
   /** Rows since the last result. */
   #rows = 0;
   #lastStatement: NumberedStatement | undefined;
@@ -81,19 +90,30 @@ export class BackendReplies {
   /** A FrameHandler for BACKEND_RULES. */
   handle(data: Buffer, start: number, end: number): Buffer | undefined {
     const type = data[start] ?? 0;
+    const { guard } = this.#options;
     if (type === D || type === COPY_DATA) {
       this.#countRow();
+      if (guard === undefined) return undefined;
+      if (type === D)
+        return guard.row(data, { start, end }, this.#exchange.head?.statement?.result);
+      guard.copyData(data, start, end);
       return undefined;
     }
-    return this.#reply(String.fromCharCode(type), new BodyReader(data, start + HEADER_BYTES, end));
+    const name = String.fromCharCode(type);
+    const instead = this.#reply(name, new BodyReader(data, start + HEADER_BYTES, end));
+    return instead ?? guard?.message(name, data, start, end);
+  }
+
+  /** Whether the next row or piece of COPY data, whatever its length, must be whole to be handed on. */
+  mustHold(type: string): boolean {
+    const result = this.#exchange.head?.statement?.result;
+    return this.#options.guard?.mustHold(type, result) ?? false;
   }
 
   #countRow(): void {
     this.#expect('query', 'execute');
-    const { counts, rowLimit } = this.#options;
-    if (rowLimit > 0 && counts.rows >= rowLimit) {
-      throw new Fault('RESOURCE_EXHAUSTED', `the session has had its ${rowLimit} rows`);
-    }
+    const { counts, budget } = this.#options;
+    budget.row();
     counts.rows += 1;
     this.#rows += 1;
   }
@@ -104,6 +124,9 @@ export class BackendReplies {
         return this.#error(body);
       case 'S':
         this.#parameter(body);
+        return undefined;
+      case 'A':
+        if (!this.#options.mayListen) throw unexpected();
         return undefined;
       case 'N':
       case 'c':
@@ -118,10 +141,30 @@ export class BackendReplies {
       case 's':
         this.#complete('');
         return undefined;
+      case 'T':
+        return this.#described(body);
+      case 'n':
+        return this.#describedAsEmpty();
       default:
         this.#step(type);
         return undefined;
     }
+  }
+
+  #described(body: BodyReader): Buffer | undefined {
+    const head = this.#exchange.head;
+    const kind = this.#expect('query', 'describe');
+    const isOwn = head?.isOwn ?? false;
+    if (kind === 'query' || isOwn) this.#options.guard?.describe(body, head?.statement?.result);
+    if (kind === 'describe') this.#exchange.pop();
+    return isOwn ? DROPPED : undefined;
+  }
+
+  #describedAsEmpty(): Buffer | undefined {
+    this.#expect('describe');
+    const head = this.#exchange.head;
+    this.#exchange.pop();
+    return head?.isOwn === true ? DROPPED : undefined;
   }
 
   #step(type: string): void {
@@ -133,13 +176,6 @@ export class BackendReplies {
         break;
       case 't':
         this.#expect('describe');
-        break;
-      case 'n':
-        this.#expect('describe');
-        this.#exchange.pop();
-        break;
-      case 'T':
-        if (this.#expect('query', 'describe') === 'describe') this.#exchange.pop();
         break;
       case 'G':
         this.#expect('query', 'execute');
@@ -176,6 +212,7 @@ export class BackendReplies {
   #error(body: BodyReader): Buffer | undefined {
     const { severity, sqlstate } = readErrorFields(body);
     const head = this.#exchange.head;
+    this.#options.budget.error(sqlstate);
     if (severity !== 'ERROR') this.saidFatal = true;
     else if (head === undefined) throw unexpected();
     if (head?.prepared !== undefined) {
@@ -199,7 +236,11 @@ export class BackendReplies {
     if (statement === undefined) return;
     this.#lastStatement = statement;
     const startedMs = head?.startedMs ?? this.#log.nowMs;
-    this.#log.close(statement, { commandTag, sqlstate, rows, startedMs });
+    const { result } = statement;
+    const maskedColumns = result?.plan?.maskedColumns ?? NONE;
+    this.#log.close(statement, { commandTag, sqlstate, rows, startedMs, maskedColumns });
+    // The next result of the same text is another one; a portal's stays.
+    if (head?.kind === 'query' && result !== undefined) result.plan = undefined;
   }
 
   #ready(body: BodyReader): void {
@@ -207,6 +248,7 @@ export class BackendReplies {
     if (status === undefined) throw unexpected();
     this.#expect('query', 'sync');
     this.#exchange.pop();
+    this.isAtRest = status === 'I';
     if (status === 'I') this.#exchange.portals.clear();
   }
 
@@ -219,6 +261,7 @@ export class BackendReplies {
 
   /** The kind of the message that is answered. */
   #expect(one: PendingKind, other = one): PendingKind {
+    this.isAtRest = false;
     const kind = this.#exchange.head?.kind;
     if (kind !== one && kind !== other) throw unexpected();
     return kind;

@@ -4,20 +4,26 @@ import {
   type Backend,
   BackendSchema,
   type Columns,
+  type PostgresBackend,
   type PostgresRights,
 } from '../../../../proto/gen/writ/resource/v1/resource_pb.ts';
 import type { Clock } from '../../../../runtime/clock.ts';
 import { Fault } from '../../../../runtime/fault.ts';
 import type { Logger } from '../../../../runtime/log.ts';
 import type { GatewaySnapshot } from '../../../access/snapshot.ts';
+import type { GatewayMetrics } from '../../../metrics.ts';
 import type { ServedBackend } from './client-session.ts';
 import { guardStatement } from './guard-statement.ts';
+import type { OnFound } from './masking/detectors/detectors.ts';
+import { detectorGuard, GatewayEnforcement } from './masking/gateway-enforcement.ts';
+import type { Classification } from './masking/masked-relations.ts';
+import type { WireRefusal } from './masking/wire-masking.ts';
 import { StatementRecord } from './recorded-statement.ts';
 import { SessionRoles } from './roles.ts';
 import { StatementReader } from './statement.ts';
 import type { StatementFacts } from './statement-facts.ts';
 import { statementDenial } from './statement-log.ts';
-import type { RuleName } from './statement-rules.ts';
+import type { RuleName } from './statement-verdict.ts';
 
 /** Fingerprints and verdicts kept for one backend. */
 const STATEMENT_CACHE_BYTES = 8 * 1024 * 1024;
@@ -26,12 +32,14 @@ export interface BackendSetOptions {
   readonly gatewayId: SpiffeId;
   readonly log: Logger;
   readonly clock: Clock;
+  readonly metrics: Pick<GatewayMetrics, 'detections'>;
 }
 
 interface Kept extends ServedBackend {
   readonly backend: Backend;
   readonly columns: readonly Columns[];
-  readonly roles: SessionRoles;
+  readonly running: SessionRoles | GatewayEnforcement;
+  readonly enforcement: GatewayEnforcement | undefined;
 }
 
 /** The PostgreSQL backends that the snapshot names: each has its session roles and its reaper. */
@@ -53,25 +61,31 @@ export class BackendSet implements AsyncDisposable {
 
   /** Starts what the snapshot adds, stops what it no longer names or names otherwise. */
   follow(snapshot: GatewaySnapshot): void {
-    for (const [name, { backend, roles }] of this.#served) {
+    for (const [name, { backend, running }] of this.#served) {
       const now = snapshot.backends.get(name);
       if (now !== undefined && equals(BackendSchema, backend, now)) continue;
       this.#served.delete(name);
-      this.#stop(roles);
+      this.#stop(running);
     }
     for (const [name, backend] of snapshot.backends) {
-      if (backend.type.case === 'postgres') this.#serve(name, backend, snapshot.columns);
+      if (backend.type.case !== 'postgres') continue;
+      try {
+        this.#serve(name, backend, snapshot);
+      } catch (error) {
+        // One that cannot be guarded is not served; the others are.
+        this.#options.log.error({ backend: name, err: error }, 'a backend cannot be served');
+      }
     }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const { roles } of this.#served.values()) this.#stop(roles);
+    for (const { running } of this.#served.values()) this.#stop(running);
     this.#served.clear();
     await Promise.all(this.#stopping);
   }
 
-  #stop(roles: SessionRoles): void {
-    const stopping = roles[Symbol.asyncDispose]()
+  #stop(running: SessionRoles | GatewayEnforcement): void {
+    const stopping = running[Symbol.asyncDispose]()
       .catch((error: unknown) => {
         this.#options.log.error({ err: error }, 'stopping session roles failed');
       })
@@ -79,12 +93,36 @@ export class BackendSet implements AsyncDisposable {
     this.#stopping.add(stopping);
   }
 
-  #serve(name: string, backend: Backend, allColumns: readonly Columns[]): void {
-    const columns = allColumns.filter((one) => one.backend === name);
+  #enforcement(
+    backend: string,
+    postgres: PostgresBackend,
+    classification: Classification,
+  ): GatewayEnforcement | undefined {
+    const onFound = this.#onFound(backend);
+    return GatewayEnforcement.of(postgres, { ...this.#options, classification, onFound });
+  }
+
+  #onFound(backend: string): OnFound {
+    const { detections } = this.#options.metrics;
+    return (detector, masked) =>
+      detections.inc({ backend, detector, action: masked ? 'mask' : 'alert' });
+  }
+
+  #serve(name: string, backend: Backend, snapshot: GatewaySnapshot): void {
+    const columns = snapshot.columns.filter((one) => one.backend === name);
     const before = this.#served.get(name);
+    if (backend.type.case !== 'postgres') return;
+    const classification = { columns, classes: snapshot.columnClasses };
+    const enforcement =
+      before === undefined
+        ? this.#enforcement(name, backend.type.value, classification)
+        : before.enforcement;
+    enforcement?.masking.follow(classification);
     if (before !== undefined && sameColumns(before.columns, columns)) return;
-    const roles = before?.roles ?? new SessionRoles({ ...this.#options, backend });
-    if (before === undefined) roles.start();
+    const running =
+      before?.running ?? enforcement ?? new SessionRoles({ ...this.#options, backend });
+    if (before === undefined) running.start();
+    const roles = running instanceof SessionRoles ? running : running.account;
     const reader = new StatementReader({
       classified: classifiedColumns(columns),
       cacheBytes: STATEMENT_CACHE_BYTES,
@@ -93,14 +131,22 @@ export class BackendSet implements AsyncDisposable {
       backend,
       columns,
       roles,
+      running,
+      enforcement,
+      guard:
+        before === undefined
+          ? (enforcement?.guard ?? detectorGuard(backend.type.value, this.#onFound(name)))
+          : before.guard,
       judge: (sql, { rights, hmacKey }) => {
         const facts = reader.read(sql);
-        const rule = guardStatement(facts, rights);
+        const wire = enforcement?.masking.judge({ sql, shape: facts.text }, { rights, hmacKey });
+        const rule = guardStatement(facts, rights) ?? wire?.refusal;
         const record = new StatementRecord(facts, sql, hmacKey);
         return {
           class: facts.class,
           denial: rule === undefined ? undefined : denial(rule, facts, rights),
           names: facts.names,
+          reach: wire?.reach,
           record: (bound) => record.of(bound),
         };
       },
@@ -109,7 +155,11 @@ export class BackendSet implements AsyncDisposable {
 }
 
 /** A mistyped statement gets the SQLSTATE that the server would give. */
-function denial(rule: RuleName, facts: StatementFacts, { statements }: PostgresRights) {
+function denial(
+  rule: RuleName | WireRefusal,
+  facts: StatementFacts,
+  { statements }: PostgresRights,
+) {
   switch (rule) {
     case 'unreadable-statement':
       return statementDenial(rule, '42601', facts.syntaxError);

@@ -87,6 +87,20 @@ describe('CancelRegistry', () => {
     assert.equal(server.told.length, 1);
   });
 
+  it('takes late requests of ended sessions for no guesses', async () => {
+    using server = await backend();
+    const registry = new CancelRegistry(systemClock);
+    const ended = registry.add({ key, address: server.address, ...owner });
+    ended.remove();
+    for (let late = 0; late < 1000; late += 1) {
+      await registry.cancel({ processId: 4711, secret: ended.secret }, owner, signal);
+    }
+    assert.deepEqual(server.told, []);
+    const { secret } = registry.add({ key, address: server.address, ...owner });
+    await registry.cancel({ processId: 4711, secret }, owner, signal);
+    assert.equal(server.told.length, 1);
+  });
+
   it('survives a backend that is gone', async () => {
     const registry = new CancelRegistry(systemClock);
     const address = { host: '127.0.0.1', port: 1 };

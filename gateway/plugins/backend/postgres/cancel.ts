@@ -19,6 +19,7 @@ const WINDOW_MS = 60_000;
 const MOST_FAILURES_PER_WINDOW = 100;
 const MOST_ADDRESSES = 10_000;
 const MOST_AT_ONCE = 100;
+const MOST_ENDED = 10_000;
 const FORWARD_TIMEOUT_MS = 5000;
 
 export interface Cancellable {
@@ -40,6 +41,8 @@ export class CancelRegistry {
   readonly #clock: Clock;
   readonly #sessions = new Map<string, Cancellable>();
   readonly #failures = new Map<string, number>();
+  /** Keys of sessions that ended: a request that comes late is no guess. */
+  readonly #ended = new Set<string>();
   #windowStart = 0;
   #underWay = 0;
 
@@ -54,14 +57,16 @@ export class CancelRegistry {
       const name = nameOf({ processId: session.key.processId, secret });
       if (this.#sessions.has(name)) continue;
       this.#sessions.set(name, session);
-      return { secret, remove: () => this.#sessions.delete(name) };
+      return { secret, remove: () => this.#remove(name) };
     }
   }
 
   /** Forwards a request that may be made; drops any other without a word, as a server does. */
   async cancel(packet: CancelPacket, from: Canceller, signal: AbortSignal): Promise<void> {
     if (!this.#mayTry(from.clientAddress)) return;
-    const session = this.#sessions.get(nameOf(packet));
+    const name = nameOf(packet);
+    const session = this.#sessions.get(name);
+    if (session === undefined && this.#ended.has(name)) return;
     if (session === undefined || !isOwner(session, from)) {
       this.#countFailure(from.clientAddress);
       return;
@@ -73,6 +78,12 @@ export class CancelRegistry {
     } finally {
       this.#underWay -= 1;
     }
+  }
+
+  #remove(name: string): void {
+    if (!this.#sessions.delete(name)) return;
+    if (this.#ended.size >= MOST_ENDED) this.#ended.clear();
+    this.#ended.add(name);
   }
 
   #mayTry(address: string): boolean {

@@ -10,6 +10,7 @@ import { Fault } from '../../../../runtime/fault.ts';
 import { type Exchange, Pending } from './exchange.ts';
 import { type FrameRules, HEADER_BYTES } from './frames.ts';
 import {
+  describePortalMessage,
   parseMessage,
   queryMessage,
   readBind,
@@ -18,6 +19,7 @@ import {
   readQuery,
   readTarget,
 } from './frontend-messages.ts';
+import { UNKNOWN_REACH } from './masking/statement-reach.ts';
 import { BodyReader } from './message-body.ts';
 import {
   type JudgedStatement,
@@ -57,10 +59,14 @@ const REFUSED_TEXT = 'refused_by_writ';
 const REFUSED_QUERY = queryMessage(REFUSED_TEXT);
 const REFUSED_PARSE = parseMessage(REFUSED_TEXT);
 const DROPPED = Buffer.alloc(0);
+/** Stands for an Execute with a Describe of its portal before it. */
+const DESCRIBE_FIRST = Buffer.alloc(0);
 
 export interface ClientMessagesOptions {
   readonly exchange: Exchange;
   readonly log: StatementLog;
+  /** Whether the backend is asked to describe each result before it comes. */
+  readonly describesResults: boolean;
   judge(sql: string): JudgedStatement;
 }
 
@@ -69,10 +75,13 @@ export class ClientMessages {
   readonly #log: StatementLog;
   readonly #judge: (sql: string) => JudgedStatement;
 
-  constructor({ exchange, log, judge }: ClientMessagesOptions) {
+  readonly #describesResults: boolean;
+
+  constructor({ exchange, log, judge, describesResults }: ClientMessagesOptions) {
     this.#exchange = exchange;
     this.#log = log;
     this.#judge = judge;
+    this.#describesResults = describesResults;
   }
 
   /** A FrameHandler for CLIENT_RULES. */
@@ -91,7 +100,8 @@ export class ClientMessages {
     }
     exchange.copyIn = 'no';
     if (exchange.skipping && type !== 'S') return DROPPED;
-    return this.#statement(type, new BodyReader(data, start + HEADER_BYTES, end));
+    const instead = this.#statement(type, new BodyReader(data, start + HEADER_BYTES, end));
+    return instead === DESCRIBE_FIRST ? this.#describeFirst(data.subarray(start, end)) : instead;
   }
 
   #copyData(type: string): Buffer | undefined {
@@ -189,15 +199,29 @@ export class ClientMessages {
     this.#exchange.add(new Pending('describe', this.#log.nowMs));
   }
 
-  #execute(body: BodyReader): undefined {
+  #execute(body: BodyReader): Buffer | undefined {
     const exchange = this.#exchange;
     const portal = readExecute(body);
     // A portal without a Bind is a cursor that a recorded DECLARE has opened.
     const statement =
-      exchange.portals.lookup(portal, exchange.batch) ??
-      this.#log.open(opaqueStatement('other'), []);
+      exchange.portals.lookup(portal, exchange.batch) ?? this.#log.open(UNSEEN_CURSOR, []);
     exchange.namesTouched(statement.names);
+    const { result } = statement;
+    const mustAsk = this.#describesResults && result?.asked === false;
+    if (mustAsk) {
+      // What a name stands for may have changed since its Parse: only the portal itself tells.
+      const ask = new Pending('describe', this.#log.nowMs, statement);
+      ask.isOwn = true;
+      exchange.add(ask);
+      result.asked = true;
+    }
     exchange.add(new Pending('execute', this.#log.nowMs, statement));
+    return mustAsk ? DESCRIBE_FIRST : undefined;
+  }
+
+  #describeFirst(execute: Buffer): Buffer {
+    const portal = readExecute(new BodyReader(execute, HEADER_BYTES, execute.length));
+    return Buffer.concat([describePortalMessage(portal), execute]);
   }
 
   #close(body: BodyReader): undefined {
@@ -225,6 +249,7 @@ export class ClientMessages {
   }
 }
 
+const UNSEEN_CURSOR: JudgedStatement = { ...opaqueStatement('other'), reach: UNKNOWN_REACH };
 const UNKNOWN_STATEMENT = statementDenial('this statement was not prepared through the protocol');
 const NOT_UTF8 = statementDenial('the text is not UTF-8', '22021');
 const TOO_MANY_STATEMENTS = opaqueStatement(

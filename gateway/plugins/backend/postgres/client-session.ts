@@ -1,7 +1,9 @@
 import type { Socket } from 'node:net';
-import type {
-  PostgresBackend,
-  PostgresRights,
+import {
+  Enforce,
+  Layout,
+  type PostgresBackend,
+  type PostgresRights,
 } from '../../../../proto/gen/writ/resource/v1/resource_pb.ts';
 import type { Clock } from '../../../../runtime/clock.ts';
 import { Fault } from '../../../../runtime/fault.ts';
@@ -17,9 +19,11 @@ import {
 } from './backend-messages.ts';
 import type { CancelRegistry } from './cancel.ts';
 import type { ConnectionLife } from './connection-life.ts';
+import { EarlyDial } from './early-dial.ts';
 import { endClient } from './end-client.ts';
 import { endSqlstate, errorResponse, fatal, startupError } from './errors.ts';
 import { type BackendConnection, logIn } from './login.ts';
+import type { ResultGuard } from './masking/result-guard.ts';
 import { type RelayEnd, relay } from './relay.ts';
 import { breaksPin, PINNED_SETTINGS } from './settings.ts';
 import type { Startup } from './startup.ts';
@@ -31,8 +35,9 @@ export interface RoleKeeper {
   open(request: {
     group: string;
     viewSchema: string;
-    expiresAt: Date;
     sessionId: string;
+    /** Called when the role is about to be opened. */
+    onTurn?(): void;
   }): Promise<RoleCredential>;
   /** No second login (threats P5). */
   seal(role: string): Promise<void>;
@@ -48,6 +53,8 @@ export interface RoleCredential {
 /** What runs for one backend. */
 export interface ServedBackend {
   readonly roles: RoleKeeper;
+  /** Masks what the database does not; undefined if nothing is masked here. */
+  readonly guard: ResultGuard | undefined;
   judge(sql: string, grant: { rights: PostgresRights; hmacKey: Uint8Array }): JudgedStatement;
 }
 
@@ -68,11 +75,17 @@ export interface ClientSessionOptions {
 
 /** How long a session stays open for its role to go. */
 const ROLE_CLOSE_MS = 2000;
+/** A shared account cannot be ended by its role: the server looks itself whether the gateway is there. */
+const ENDS_WITH_CONNECTION = ['client_connection_check_interval', '1s'] as const;
 
 interface Place {
   readonly backend: PostgresBackend;
   readonly rights: PostgresRights;
   readonly served: ServedBackend;
+}
+
+interface DialedPlace extends Place {
+  readonly dialing: EarlyDial;
 }
 
 /** One session from its role in the backend to the end of both connections. */
@@ -88,13 +101,14 @@ export class ClientSession {
     try {
       const place = this.#place();
       life.signal.throwIfAborted();
+      using dialing = new EarlyDial(place.backend);
       const credential = await place.served.roles.open({
         group: place.rights.groupRole,
         viewSchema: place.rights.viewSchema,
-        expiresAt: session.expiresAt,
         sessionId: session.id,
+        onTurn: () => void dialing.start(),
       });
-      await this.#useRole(place, credential);
+      await this.#useRole({ ...place, dialing }, credential);
     } catch (error) {
       session.end(Fault.from(error).message);
       throw error;
@@ -102,7 +116,7 @@ export class ClientSession {
   }
 
   /** Whatever happens, the role is dropped, and the client is told why meanwhile. */
-  async #useRole(place: Place, { role, password }: RoleCredential): Promise<void> {
+  async #useRole(place: DialedPlace, { role, password }: RoleCredential): Promise<void> {
     const { socket, life } = this.#options;
     const { roles } = place.served;
     let connected: BackendConnection | undefined;
@@ -170,17 +184,21 @@ export class ClientSession {
   }
 
   async #logIn(
-    { backend, rights }: Place,
+    { backend, rights, dialing }: DialedPlace,
     { role, password }: RoleCredential,
   ): Promise<BackendConnection> {
     const { startup, life, clock, metrics, session } = this.#options;
     const startedMs = clock.monotonicMs();
-    const settings = new Map([...startup.settings, ...PINNED_SETTINGS]);
+    const settings = new Map([...startup.settings, ...grantSettings(rights), ...PINNED_SETTINGS]);
     // Otherwise the role's own holds: the views, then the schemas of the granted tables.
+    if (backend.enforce === Enforce.GATEWAY) settings.set(...ENDS_WITH_CONNECTION);
     const theirs = startup.settings.get('search_path');
-    if (theirs !== undefined) settings.set('search_path', `${rights.viewSchema}, ${theirs}`);
+    if (theirs !== undefined && hasViewsInFront(backend)) {
+      settings.set('search_path', `${rights.viewSchema}, ${theirs}`);
+    }
     const connected = await logIn({
       address: backend,
+      dialing,
       database: backend.database,
       role,
       password,
@@ -214,7 +232,9 @@ export class ClientSession {
         session,
         clock,
         role,
-        rowLimit: Number(session.grant.session?.rows ?? 0n),
+        mayListen: rights.statements.some((name) => name === 'listen' || name === 'any'),
+        keepsRows: rights.recording?.rows === true,
+        guard: served.guard,
         judge: (sql) => served.judge(sql, { rights, hmacKey: session.hmacKey }),
         onStatement: (statementClass, outcome) =>
           metrics.statements.inc({ backend, class: statementClass, outcome }),
@@ -239,6 +259,12 @@ export class ClientSession {
   }
 }
 
+/** What the grant decides, whatever the client asks for (threats P6, P8). */
+function grantSettings({ settings, ddlOwner }: PostgresRights): [string, string][] {
+  const owner: [string, string][] = ddlOwner === undefined ? [] : [['role', ddlOwner.role]];
+  return [...Object.entries(settings), ...owner];
+}
+
 function reasonOf({ by, fault }: RelayEnd): string {
   if (fault !== undefined) return fault.message;
   return by === 'client' ? 'the client closed the connection' : 'the backend ended the session';
@@ -247,4 +273,9 @@ function reasonOf({ by, fault }: RelayEnd): string {
 function lastWords({ fault, atBoundary }: RelayEnd): Buffer {
   if (fault === undefined || !atBoundary) return Buffer.alloc(0);
   return fatal(endSqlstate(fault), fault.message);
+}
+
+/** Whether masked views are found by the search path, and not by the names of their tables. */
+function hasViewsInFront({ enforce, layout }: PostgresBackend): boolean {
+  return enforce !== Enforce.GATEWAY && layout !== Layout.IN_PLACE;
 }

@@ -8,6 +8,7 @@ import pg from 'pg';
 import type { PostgresBackend } from '../../../../proto/gen/writ/resource/v1/resource_pb.ts';
 import { Fault } from '../../../../runtime/fault.ts';
 import { isThisHost } from './dial.ts';
+import { trustedContext } from './trusted-context.ts';
 
 export type ControlAddress = Pick<
   PostgresBackend,
@@ -35,13 +36,19 @@ export class ControlConnections implements AsyncDisposable {
 
   /**
    * Runs one statement in a transaction of its own.
+   * @param onTurn called when the statement is about to be sent, after whatever wait
    * @throws Fault BACKEND_FAILED with the driver's error as cause, if the statement was sent: it may
    * have run all the same. UNAVAILABLE or RESOURCE_EXHAUSTED if it was not.
    */
-  async query(text: string, values: readonly unknown[] = []): Promise<readonly ControlRow[]> {
+  async query(
+    text: string,
+    values: readonly unknown[] = [],
+    onTurn: () => void = () => undefined,
+  ): Promise<readonly ControlRow[]> {
     await this.#takeSlot();
     try {
       const client = this.#idle.pop() ?? (await this.#connect());
+      onTurn();
       return await this.#run(client, text, values);
     } finally {
       this.#passSlotOn();
@@ -135,9 +142,8 @@ async function clientConfig(address: ControlAddress): Promise<pg.ClientConfig> {
 
 async function verifyFull(tls: NonNullable<ControlAddress['tls']>): Promise<ConnectionOptions> {
   return {
-    ca: await readFile(tls.caFile, 'utf8'),
+    secureContext: trustedContext(await readFile(tls.caFile, 'utf8')),
     rejectUnauthorized: true,
-    minVersion: 'TLSv1.2',
     // The driver would check the certificate for the host that it dials.
     checkServerIdentity: (_host, certificate) => checkServerIdentity(tls.serverName, certificate),
   };

@@ -6,6 +6,7 @@ import type { PostgresBackend } from '../../../../proto/gen/writ/resource/v1/res
 import { Fault } from '../../../../runtime/fault.ts';
 import { sslRequest } from './frontend-messages.ts';
 import { readExactly } from './read-exactly.ts';
+import { trustedContext } from './trusted-context.ts';
 
 /** Where a backend is and how it is recognised. */
 export type BackendAddress = Pick<PostgresBackend, 'host' | 'port' | 'tls'>;
@@ -60,11 +61,10 @@ async function startTls(
   }
   const secure = connectTls({
     socket,
-    ca,
+    secureContext: trustedContext(ca),
     // `host` is what the certificate is checked against; an address must not be sent as SNI.
     host: tls.serverName,
     ...(isIP(tls.serverName) === 0 ? { servername: tls.serverName } : {}),
-    minVersion: 'TLSv1.2',
     rejectUnauthorized: true,
   });
   await once(secure, 'secureConnect', { signal });

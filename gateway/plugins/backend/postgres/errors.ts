@@ -1,4 +1,5 @@
-import type { Fault, FaultCode } from '../../../../runtime/fault.ts';
+import { Fault, type FaultCode } from '../../../../runtime/fault.ts';
+import { BudgetFault } from '../../../session/budget.ts';
 import { cstring, message } from './message-body.ts';
 
 /** What an ErrorResponse tells. Everything in it reaches the client. */
@@ -66,8 +67,20 @@ export function startupError(fault: Fault): PostgresError {
   };
 }
 
+/** A client holds a transaction open and says nothing (threats P12). */
+export class IdleInTransaction extends Fault {
+  constructor(milliseconds: number) {
+    super(
+      'RESOURCE_EXHAUSTED',
+      `the session was idle in a transaction for ${milliseconds / 1000} s`,
+    );
+  }
+}
+
 /** SQLSTATE of a live session's end, by what ended it. */
 export function endSqlstate(fault: Fault): string {
+  if (fault instanceof BudgetFault) return '53400';
+  if (fault instanceof IdleInTransaction) return '25P03';
   if (fault.code === 'PROTOCOL_VIOLATION') return '08P01';
   if (fault.code === 'RESOURCE_EXHAUSTED') return '54000';
   if (fault.code === 'BACKEND_FAILED') return '08006';

@@ -32,6 +32,8 @@ export class Pending {
   denial: StatementDenial | undefined;
   statementName: NameChange<PreparedStatement> | undefined;
   portalName: NameChange<NumberedStatement> | undefined;
+  /** The gateway asked, not the client, who must not see the answer. */
+  isOwn = false;
   /** COPYs that the client has sent data for, to the end, before the backend started them. */
   earlyCopies = 0;
 

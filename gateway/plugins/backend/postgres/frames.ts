@@ -13,12 +13,17 @@ export const HEADER_BYTES = 5;
 /** A row or a piece of COPY data up to this length is held until it is whole, a longer one goes on in parts. */
 const LONGEST_HELD_STREAMED_BYTES = 64 * 1024;
 
+/** The longest message of a streamed type that is ever whole in memory. */
+const LONGEST_WHOLE_STREAMED_BYTES = 32 * 1024 * 1024;
+
 /** What may arrive in one direction. */
 export interface FrameRules {
   /** Longest length field by type, e.g. `{ Q: 1024 }`. A type that is not named is refused. */
   readonly limits: Readonly<Record<string, number>>;
   /** Types whose body need not be whole in memory, e.g. `Dd`. */
   readonly streamed: string;
+  /** Whether the next message of a streamed type must be whole all the same. */
+  mustHold?(type: string): boolean;
 }
 
 /**
@@ -34,6 +39,7 @@ export class FrameStream {
   readonly #limits: Float64Array;
   readonly #streamed: Uint8Array;
   readonly #handle: FrameHandler;
+  readonly #mustHold: FrameRules['mustHold'];
   #held = EMPTY;
   #heldBytes = 0;
   /** Bytes that must be held before there is something to look at. */
@@ -49,6 +55,7 @@ export class FrameStream {
     }
     for (const type of rules.streamed) this.#streamed[type.charCodeAt(0)] = 1;
     this.#handle = handle;
+    this.#mustHold = rules.mustHold;
   }
 
   /** True where all that was handed on ends with a whole message. */
@@ -57,13 +64,26 @@ export class FrameStream {
   }
 
   /**
-   * Takes the next bytes and writes, at once, all that may go on. What was accepted before a refused
-   * message is written too.
+   * Takes the next bytes and writes, at once, all that may go on: what was held first, in a write of
+   * its own, so that the chunk is not copied. What was accepted before a refused message is written too.
    * @throws Fault PROTOCOL_VIOLATION, and what the handler throws
    */
   push(chunk: Buffer, write: (bytes: Buffer) => void): void {
-    const data = this.#take(chunk);
-    if (data === undefined) return;
+    let from = 0;
+    while (this.#heldBytes > 0) {
+      const lacking = this.#wanted - this.#heldBytes;
+      this.#hold(
+        from === 0 && chunk.length <= lacking ? chunk : chunk.subarray(from, from + lacking),
+      );
+      from += lacking;
+      if (from > chunk.length) return;
+      this.#walk(this.#takeHeld(), write);
+    }
+    if (from < chunk.length) this.#walk(from === 0 ? chunk : chunk.subarray(from), write);
+  }
+
+  /** Hands on the messages of `data`, and holds what must wait for more. */
+  #walk(data: Buffer, write: (bytes: Buffer) => void): void {
     const out: Buffer[] = [];
     let kept = 0;
     let position = Math.min(this.#skip, data.length);
@@ -90,11 +110,7 @@ export class FrameStream {
     if (position < data.length) this.#hold(data.subarray(position));
   }
 
-  /** What is held joined with `chunk`; undefined while that is not enough to go on. */
-  #take(chunk: Buffer): Buffer | undefined {
-    if (this.#heldBytes === 0) return chunk;
-    this.#hold(chunk);
-    if (this.#heldBytes < this.#wanted) return undefined;
+  #takeHeld(): Buffer {
     const data = this.#held.subarray(0, this.#heldBytes);
     this.#held = EMPTY;
     this.#heldBytes = 0;
@@ -114,8 +130,14 @@ export class FrameStream {
     }
     this.#wanted = length + 1;
     const isWhole = data.length - position > length;
-    const inParts = this.#streamed[type] === 1 && length > LONGEST_HELD_STREAMED_BYTES;
-    return isWhole || inParts ? length + 1 : 0;
+    const isLong = this.#streamed[type] === 1 && length > LONGEST_HELD_STREAMED_BYTES;
+    return isWhole || (isLong && this.#goesInParts(type, length)) ? length + 1 : 0;
+  }
+
+  #goesInParts(type: number, length: number): boolean {
+    if (this.#mustHold?.(String.fromCharCode(type)) !== true) return true;
+    if (length <= LONGEST_WHOLE_STREAMED_BYTES) return false;
+    throw new Fault('RESOURCE_EXHAUSTED', 'a row is too long to be masked');
   }
 
   /** Grows by doubling, so that a message in very small pieces costs no more than one in large ones. */

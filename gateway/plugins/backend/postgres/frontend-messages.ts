@@ -90,6 +90,10 @@ export function queryMessage(text: string): Buffer {
   return message('Q', cstring(text));
 }
 
+export function describePortalMessage(portal: string): Buffer {
+  return message('D', Buffer.from('P', 'latin1'), cstring(portal));
+}
+
 /** Prepares the unnamed statement unless `name` is given. */
 export function parseMessage(text: string, name = ''): Buffer {
   return message('P', cstring(name), cstring(text), int16(0));

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { serialize } from 'pg-protocol';
 import { systemClock } from '../../../../runtime/clock.ts';
 import { Fault } from '../../../../runtime/fault.ts';
+import { Budget } from '../../../session/budget.ts';
 import { authenticationOk, parameterStatus, readyForQuery } from './backend-messages.ts';
 import { BACKEND_RULES, BackendReplies } from './backend-replies.ts';
 import { CLIENT_RULES, ClientMessages } from './client-messages.ts';
@@ -25,15 +26,23 @@ function randomFrom(seed: number): (below: number) => number {
 /** Both directions of a session, with a record that is thrown away. */
 function session() {
   const exchange = new Exchange();
+  const budget = new Budget(undefined, undefined);
   const counts = { bytesUp: 0, bytesDown: 0, rows: 0, statements: 0 };
   const log = new StatementLog({
     recorder: { write: () => undefined, sync: () => undefined },
     counts,
+    budget,
     clock: systemClock,
     onStatement: () => undefined,
   });
-  const client = new ClientMessages({ exchange, log, judge: () => opaqueStatement('read') });
-  const backend = new BackendReplies({ exchange, log, counts, rowLimit: 0, role: 'writ_1' });
+  const client = new ClientMessages({
+    exchange,
+    log,
+    describesResults: false,
+    judge: () => opaqueStatement('read'),
+  });
+  const common = { exchange, log, counts, budget, role: 'writ_1', mayListen: false };
+  const backend = new BackendReplies({ ...common, guard: undefined });
   const direction = (rules: FrameRules, handler: { handle: FrameHandler }) => {
     const written: Buffer[] = [];
     const stream = new FrameStream(rules, (...args) => handler.handle(...args));

@@ -13,7 +13,8 @@ import {
   readErrorFields,
   readParameterStatus,
 } from './backend-messages.ts';
-import { type BackendAddress, dialBackend } from './dial.ts';
+import type { BackendAddress } from './dial.ts';
+import { EarlyDial } from './early-dial.ts';
 import { HEADER_BYTES } from './frames.ts';
 import { saslInitialResponse, saslResponse, startupMessage } from './frontend-messages.ts';
 import { BodyReader } from './message-body.ts';
@@ -28,6 +29,8 @@ const INVALID_PARAMETER_VALUE = '22023';
 
 export interface LoginOptions {
   readonly address: BackendAddress;
+  /** The connection to `address` that is under way; without it one is made. */
+  readonly dialing?: EarlyDial;
   readonly database: string;
   readonly role: string;
   readonly password: string;
@@ -59,7 +62,8 @@ export async function logIn(options: LoginOptions): Promise<BackendConnection> {
   let socket: Socket | undefined;
   try {
     options.signal.throwIfAborted();
-    socket = await dialBackend(options.address, limit.signal);
+    const dialing = options.dialing ?? new EarlyDial(options.address);
+    socket = await dialing.take(limit.signal);
     return await converse(socket, options, limit.signal);
   } catch (error) {
     socket?.destroy();

@@ -157,7 +157,7 @@ for (const version of POSTGRES_VERSIONS) {
         })();
         assert.equal(cells(messages).length, 3000);
         const error = errorOf(messages);
-        assert.deepEqual([error?.severity, error?.sqlstate], ['FATAL', '54000']);
+        assert.deepEqual([error?.severity, error?.sqlstate], ['FATAL', '53400']);
         assert.equal(world.session.session.counts.rows, 3000);
       });
 

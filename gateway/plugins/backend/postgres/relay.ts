@@ -1,15 +1,18 @@
 /**
  * Moves one session's messages between its client and its backend, until one of them ends it or the
  * session's signal does. Client to backend: frame, judge, record, write; backend to client: frame,
- * count, record, write. Only this file touches both sockets; one write for each chunk that arrives.
+ * count, record, write. Only this file touches both sockets.
  */
 import type { Socket } from 'node:net';
 import { Fault } from '../../../../runtime/fault.ts';
 import type { Session } from '../../../session/session-desk.ts';
 import { BACKEND_RULES, BackendReplies } from './backend-replies.ts';
 import { CLIENT_RULES, ClientMessages } from './client-messages.ts';
+import { IdleInTransaction } from './errors.ts';
 import { Exchange } from './exchange.ts';
 import { FrameStream } from './frames.ts';
+import { KeptRows } from './kept-rows.ts';
+import type { ResultGuard } from './masking/result-guard.ts';
 import { type JudgedStatement, StatementLog, type StatementLogOptions } from './statement-log.ts';
 
 /** Unanswered messages beyond which no more are read from the client. */
@@ -21,12 +24,16 @@ const FINISH_TIMEOUT_MS = 1000;
 export interface RelayOptions {
   readonly client: Socket;
   readonly backend: Socket;
-  readonly session: Pick<Session, 'signal' | 'counts' | 'recorder'>;
+  readonly session: Pick<Session, 'signal' | 'counts' | 'recorder' | 'budget'>;
   readonly clock: StatementLogOptions['clock'];
   readonly onStatement: StatementLogOptions['onStatement'];
   readonly role: string;
-  /** 0 for no limit. */
-  readonly rowLimit: number;
+  /** Whether the grant lets it listen to other sessions. */
+  readonly mayListen: boolean;
+  /** Whether the record holds what the client gets. */
+  readonly keepsRows: boolean;
+  /** Undefined if nothing that the backend says is masked here. */
+  readonly guard: ResultGuard | undefined;
   judge(sql: string): JudgedStatement;
 }
 
@@ -54,25 +61,32 @@ class Relay {
   readonly #up: FrameStream;
   readonly #down: FrameStream;
   readonly #unlisten: (() => void)[] = [];
+  readonly #keptRows: KeptRows | undefined;
+  #idle: NodeJS.Timeout | undefined;
+  /** The last message to the client is not whole. */
+  #isCutOff = false;
   #ended = false;
 
   constructor(options: RelayOptions, resolve: (end: RelayEnd) => void) {
-    const { client, backend, session, judge, clock, onStatement, rowLimit, role } = options;
+    const { client, backend, session, judge, clock, onStatement, role, guard, mayListen } = options;
     const exchange = this.#exchange;
     this.#options = options;
     this.#resolve = resolve;
     this.#client = client;
     this.#backend = backend;
-    const { counts, recorder } = session;
-    const log = new StatementLog({ recorder, counts, clock, onStatement });
-    const messages = new ClientMessages({ exchange, log, judge });
+    const { counts, recorder, budget } = session;
+    const log = new StatementLog({ recorder, counts, budget, clock, onStatement });
+    const describesResults = guard?.needsDescription === true;
+    const messages = new ClientMessages({ exchange, log, judge, describesResults });
     this.#log = log;
-    this.#replies = new BackendReplies({ exchange, log, counts, rowLimit, role });
+    this.#keptRows = options.keepsRows ? new KeptRows(recorder) : undefined;
+    this.#replies = new BackendReplies({ exchange, log, counts, budget, role, guard, mayListen });
     const replies = this.#replies;
     this.#up = new FrameStream(CLIENT_RULES, (data, start, end) =>
       messages.handle(data, start, end),
     );
-    this.#down = new FrameStream(BACKEND_RULES, (data, start, end) =>
+    const mustHold = (type: string) => replies.mustHold(type);
+    this.#down = new FrameStream({ ...BACKEND_RULES, mustHold }, (data, start, end) =>
       replies.handle(data, start, end),
     );
   }
@@ -108,6 +122,7 @@ class Relay {
     } catch (error) {
       this.#end('gateway', Fault.from(error));
     }
+    this.#watchIdle();
     if (this.#exchange.terminated && !this.#ended) this.#finish();
   }
 
@@ -118,6 +133,7 @@ class Relay {
     } catch (error) {
       this.#end('gateway', Fault.from(error));
     }
+    this.#watchIdle();
   }
 
   readonly #toBackend = (bytes: Buffer): void => {
@@ -126,8 +142,12 @@ class Relay {
   };
 
   readonly #toClient = (bytes: Buffer): void => {
-    this.#options.session.counts.bytesDown += bytes.length;
+    const { budget, counts } = this.#options.session;
+    budget.bytes(bytes.length);
+    this.#keptRows?.write(bytes);
+    counts.bytesDown += bytes.length;
     this.#client.write(bytes);
+    this.#isCutOff = !this.#down.atBoundary;
   };
 
   /** Who cannot write, or waits for too many answers, does not read. */
@@ -136,6 +156,18 @@ class Relay {
     const crowded = pendingCount > MOST_PENDING || pendingBytes > MOST_PENDING_BYTES;
     setFlowing(this.#client, !this.#backend.writableNeedDrain && !crowded);
     setFlowing(this.#backend, !this.#client.writableNeedDrain);
+  }
+
+  /** A transaction waits for its client (threats P12): only what the backend must answer ends the wait. */
+  #watchIdle(): void {
+    const isIdle = !this.#replies.isAtRest && this.#exchange.pendingCount === 0;
+    if (isIdle === (this.#idle !== undefined)) return;
+    clearTimeout(this.#idle);
+    this.#idle = undefined;
+    if (!isIdle || this.#ended) return;
+    const { idleInTransactionMs } = this.#options.session.budget;
+    const end = () => this.#end('gateway', new IdleInTransaction(idleInTransactionMs));
+    this.#idle = setTimeout(end, idleInTransactionMs);
   }
 
   #clientEnded(): void {
@@ -162,10 +194,11 @@ class Relay {
   #end(by: RelayEnd['by'], fault?: Fault): void {
     if (this.#ended) return;
     this.#ended = true;
+    clearTimeout(this.#idle);
     for (const unlisten of this.#unlisten.splice(0)) unlisten();
     this.#client.pause();
     this.#backend.pause();
-    this.#resolve({ by, fault, atBoundary: this.#down.atBoundary });
+    this.#resolve({ by, fault, atBoundary: !this.#isCutOff });
   }
 }
 

@@ -24,7 +24,6 @@ const GROUP = groupRoleOf(SHOP_READER);
 const SESSION_ROLES = "rolname ~ '^writ_[0-9a-f]{16}$'";
 const request = () => ({
   group: GROUP,
-  expiresAt: new Date(Date.now() + 3_600_000),
   sessionId: 'session-1',
 });
 
@@ -272,6 +271,25 @@ onEachPostgres('SessionRoles', (server) => {
       message: 'the grant is not set up in backend shop: run writ backend setup again',
     });
     await assert.rejects(roles.seal('writ_0000000000000000'), { code: 'BACKEND_FAILED' });
+  });
+
+  it('says so too where the functions are of an older plan, which asks for other verifiers', async () => {
+    const [before] = await server().exec(
+      `select pg_get_functiondef('writ.open_session'::regproc) as sql`,
+    );
+    const current = String(before?.sql);
+    await server().exec(current.replace('(1|4096):', '4096:'));
+    await using roles = rolesOf();
+    await assert.rejects(roles.open(request()), { code: 'FAILED_PRECONDITION' });
+    await server().exec(current);
+  });
+
+  it('calls for what can be done meanwhile just before the role is opened', async () => {
+    await using roles = rolesOf();
+    const turns: string[] = [];
+    const { role } = await roles.open({ ...request(), onTurn: () => turns.push('turn') });
+    assert.deepEqual(turns, ['turn']);
+    await roles.close(role);
   });
 
   it('takes the password anew from its file and writes it into no log or error', async () => {

@@ -35,8 +35,8 @@ describe('scramExchange', () => {
     }
   });
 
-  it('refuses too few iterations, and more than it can afford', async () => {
-    for (const count of ['1', '4095', '1000001', '9999999', '-1', '1e5']) {
+  it('refuses no iterations, and more than it can afford', async () => {
+    for (const count of ['0', '', '4097', '9999999', '-1', '1e5']) {
       const text = `r=${serverNonce},s=${salt},i=${count}`;
       await assert.rejects(scramExchange('pencil', nonce).answer(text), { code: 'BACKEND_FAILED' });
     }

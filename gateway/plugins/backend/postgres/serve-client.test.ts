@@ -12,9 +12,11 @@ import {
 import { errorOf, STARTUP, WireClient } from '../../../../test/fixtures/wire-client.ts';
 import { startWireGateway, type WireGateway } from '../../../../test/fixtures/wire-gateway.ts';
 import type { WireSession } from '../../../../test/fixtures/wire-session.ts';
-import { cancelRequest, queryMessage, startupMessage } from './frontend-messages.ts';
+import { cancelRequest, queryMessage, sslRequest, startupMessage } from './frontend-messages.ts';
 import { int32 } from './message-body.ts';
+import { readExactly } from './read-exactly.ts';
 
+const TLS_ALERT = 0x15;
 const sleep = (ms: number) => systemClock.wait(ms, AbortSignal.timeout(60_000));
 
 for (const version of POSTGRES_VERSIONS) {
@@ -178,6 +180,20 @@ for (const version of POSTGRES_VERSIONS) {
       client.send(queryMessage('select pg_backend_pid()'));
       const row = (await client.until('Z')).find(({ type }) => type === 'D')?.body;
       assert.equal(row?.subarray(6).toString(), String(key?.readInt32BE(0)));
+    });
+
+    it('G34 gives no session to a second SSLRequest, in clear or inside TLS', async () => {
+      using twice = await WireClient.plain(wire.port);
+      twice.send(sslRequest());
+      assert.equal(String(await readExactly(twice.socket, 1, AbortSignal.timeout(5000))), 'S');
+      twice.send(sslRequest());
+      const [first] = await twice.socket.toArray();
+      assert.ok(first === undefined || first[0] === TLS_ALERT, 'nothing but the end of TLS');
+      using inside = await WireClient.secure(wire.port, tls());
+      const sessions = wire.sessions.length;
+      inside.send(sslRequest(), startupMessage(STARTUP));
+      assert.equal(errorOf(await inside.rest())?.sqlstate, '0A000');
+      assert.equal(wire.sessions.length, sessions);
     });
 
     it('G35 cancels with its own key, from the same address and identity alone', async () => {

@@ -1,6 +1,6 @@
 import type { NamesTouched } from './statement-log.ts';
-import type { StatementClass, Verdict } from './statement-rules.ts';
 import type { Target } from './statement-targets.ts';
+import type { StatementClass, Verdict } from './statement-verdict.ts';
 
 /** What reading a statement finds out. */
 export interface StatementFacts {
@@ -13,6 +13,10 @@ export interface StatementFacts {
   readonly verdict: Verdict;
   /** `schema.table`, or `table` where the statement does not qualify it. */
   readonly tables: readonly string[];
+  /** All that it names, as `tables`, common table expressions too: for rules, not for records. */
+  readonly relations: ReadonlySet<string>;
+  /** Functions that it calls, as `schema.name` or `name`. */
+  readonly functions: ReadonlySet<string>;
   readonly literals: readonly StatementLiteral[];
   /** By n of the client's own `$n`. */
   readonly parameterTargets: ReadonlyMap<number, Target>;

@@ -5,8 +5,11 @@ import type {
 } from '../../../../proto/gen/writ/gateway/v1/recording_pb.ts';
 import type { Clock } from '../../../../runtime/clock.ts';
 import type { Recorder } from '../../../recording/recorder.ts';
+import type { Budget } from '../../../session/budget.ts';
 import type { SessionCounts } from '../../../session/session-desk.ts';
 import type { PostgresError } from './errors.ts';
+import { StatementResult } from './masking/result-guard.ts';
+import type { StatementReach } from './masking/statement-reach.ts';
 
 export type StatementInit = MessageInitShape<typeof StatementSchema>;
 
@@ -21,6 +24,8 @@ export interface JudgedStatement {
   readonly denial: StatementDenial | undefined;
   /** What it does, as SQL, to the names of prepared statements. */
   readonly names?: NamesTouched | undefined;
+  /** Where the gateway masks: what the statement's results may show. */
+  readonly reach?: StatementReach | undefined;
   /** What a recording may hold of it (threats S9); number and denial are added. */
   record(bound: readonly BoundValue[]): StatementInit;
 }
@@ -41,6 +46,7 @@ export interface NumberedStatement {
   readonly number: bigint;
   readonly denial: StatementDenial | undefined;
   readonly names: NamesTouched | undefined;
+  readonly result: StatementResult | undefined;
 }
 
 export interface StatementOutcome {
@@ -49,6 +55,8 @@ export interface StatementOutcome {
   /** Empty if it succeeded. */
   readonly sqlstate: string;
   readonly rows: number;
+  /** As StatementResult.masked_columns of a recording. */
+  readonly maskedColumns?: readonly string[];
   /** On the monotonic clock. */
   readonly startedMs: number;
 }
@@ -56,6 +64,7 @@ export interface StatementOutcome {
 export interface StatementLogOptions {
   readonly recorder: Recorder;
   readonly counts: SessionCounts;
+  readonly budget: Pick<Budget, 'statement'>;
   readonly clock: Clock;
   /** For metrics. */
   onStatement(statementClass: string, outcome: 'allowed' | 'denied'): void;
@@ -82,8 +91,9 @@ export class StatementLog {
 
   /** @throws Fault RECORDING_UNWRITABLE, as all of this class */
   open(judged: JudgedStatement, bound: readonly BoundValue[]): NumberedStatement {
-    const { recorder, counts, onStatement } = this.#options;
+    const { recorder, counts, budget, onStatement } = this.#options;
     const { denial } = judged;
+    budget.statement();
     counts.statements += 1;
     const number = BigInt(counts.statements);
     const kept = judged.record(bound);
@@ -101,11 +111,12 @@ export class StatementLog {
     recorder.write({ case: 'statement', value });
     if (denial === undefined && !NOT_SYNCED.has(judged.class)) this.#mustSync = true;
     onStatement(judged.class, denial === undefined ? 'allowed' : 'denied');
-    return { number, denial, names: judged.names };
+    const result = judged.reach === undefined ? undefined : new StatementResult(judged.reach);
+    return { number, denial, names: judged.names, result };
   }
 
   close({ number }: NumberedStatement, outcome: StatementOutcome): void {
-    const { commandTag, sqlstate, rows, startedMs } = outcome;
+    const { commandTag, sqlstate, rows, startedMs, maskedColumns } = outcome;
     const durationMicroseconds = BigInt(Math.max(0, Math.round((this.nowMs - startedMs) * 1000)));
     const value: MessageInitShape<typeof StatementResultSchema> = {
       number,
@@ -113,6 +124,7 @@ export class StatementLog {
       sqlstate,
       rows: BigInt(rows),
       durationMicroseconds,
+      maskedColumns: maskedColumns === undefined ? NONE : [...maskedColumns],
     };
     this.#options.recorder.write({ case: 'result', value });
   }

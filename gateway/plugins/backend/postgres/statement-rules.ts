@@ -3,7 +3,8 @@
  * gives. What is not on a list here is refused. The database's rights are the boundary (design.md);
  * this layer says no early and clearly, and keeps out what every login of a database may do.
  */
-import { refuseToSet, type SettingRule } from './statement-settings.ts';
+import { isUnbounded } from './statement-bounds.ts';
+import { refuseToSet } from './statement-settings.ts';
 import {
   type Fields,
   fieldsIf,
@@ -15,53 +16,20 @@ import {
   textOf,
   walk,
 } from './statement-tree.ts';
+import {
+  FREE,
+  type GrantedClass,
+  type RuleName,
+  type StatementClass,
+  stronger,
+  type Verdict,
+} from './statement-verdict.ts';
 
-/** As Statement.class of a recording, the weakest first. */
-export const STATEMENT_CLASSES = [
-  'session',
-  'transaction',
-  'read',
-  'other',
-  'write',
-  'copy',
-  'ddl',
-  'unparsed',
-] as const;
-export type StatementClass = (typeof STATEMENT_CLASSES)[number];
-
-/** Names of the rules that refuse statements; kept in recordings, told to clients. */
-export type RuleName =
-  | 'call'
-  | 'copy-program'
-  | 'ddl'
-  | 'do-block'
-  | 'grant-revoke'
-  | 'large-object'
-  | 'listen-notify'
-  | 'lock-table'
-  | 'maintenance'
-  | 'prepared-transaction'
-  | 'read-not-granted'
-  | 'role-change'
-  | 'server-file'
-  | 'sql-in-function'
-  | 'statement-too-long'
-  | 'unreadable-statement'
-  | 'write-not-granted'
-  | SettingRule;
-
-export interface Verdict {
-  readonly class: StatementClass;
-  readonly needsRead: boolean;
-  readonly needsWrite: boolean;
-  /** The rule that refuses it whatever the grant says. */
-  readonly forbidden: RuleName | undefined;
-}
-
-/** Neither reads nor writes tables, or was judged before: EXECUTE, FETCH. */
-const FREE = { needsRead: false, needsWrite: false, forbidden: undefined };
-const READ: Verdict = { ...FREE, class: 'read', needsRead: true };
-const WRITE: Verdict = { ...FREE, class: 'write', needsWrite: true };
+const READ: Verdict = { ...FREE, class: 'read', needs: ['read'] };
+const WRITE: Verdict = { ...FREE, class: 'write', needs: ['write'] };
+const UNBOUNDED_WRITE: Verdict = { ...WRITE, needs: ['write', 'unbounded'] };
+const DDL: Verdict = { ...FREE, class: 'ddl', needs: ['ddl'] };
+const LISTEN: Verdict = { ...FREE, class: 'other', needs: ['listen'] };
 const SESSION: Verdict = { ...FREE, class: 'session' };
 
 /** A text that the grammar does not take. */
@@ -87,28 +55,33 @@ const FREE_STATEMENTS: Readonly<Record<string, StatementClass>> = {
   VariableShowStmt: 'session',
 };
 
+const CLASS_STATEMENTS: Readonly<Record<string, GrantedClass>> = {
+  AlterDefaultPrivilegesStmt: 'grant',
+  CallStmt: 'call',
+  CheckPointStmt: 'maintenance',
+  ClusterStmt: 'maintenance',
+  DoStmt: 'do',
+  GrantRoleStmt: 'grant',
+  GrantStmt: 'grant',
+  ListenStmt: 'listen',
+  LockStmt: 'lock',
+  NotifyStmt: 'listen',
+  ReindexStmt: 'maintenance',
+  VacuumStmt: 'maintenance',
+};
+
+/** What no class gives. */
 const FORBIDDEN_STATEMENTS: Readonly<Record<string, RuleName>> = {
-  AlterDefaultPrivilegesStmt: 'grant-revoke',
+  AlterDatabaseSetStmt: 'setting-not-allowed',
   AlterOwnerStmt: 'role-change',
   AlterRoleSetStmt: 'role-change',
   AlterRoleStmt: 'role-change',
   AlterSystemStmt: 'maintenance',
-  CallStmt: 'call',
-  CheckPointStmt: 'maintenance',
-  ClusterStmt: 'maintenance',
   CreateRoleStmt: 'role-change',
-  DoStmt: 'do-block',
   DropOwnedStmt: 'role-change',
   DropRoleStmt: 'role-change',
-  GrantRoleStmt: 'grant-revoke',
-  GrantStmt: 'grant-revoke',
-  ListenStmt: 'listen-notify',
   LoadStmt: 'server-file',
-  LockStmt: 'lock-table',
-  NotifyStmt: 'listen-notify',
   ReassignOwnedStmt: 'role-change',
-  ReindexStmt: 'maintenance',
-  VacuumStmt: 'maintenance',
 };
 
 const QUERIES = /^(Select|Insert|Update|Delete|Merge)Stmt$/;
@@ -118,7 +91,6 @@ const PREPARED_TRANSACTIONS = /^TRANS_STMT_(PREPARE|COMMIT_PREPARED|ROLLBACK_PRE
 /** Built-in functions that do what the statement of the same purpose may not, by their names. */
 const FORBIDDEN_FUNCTIONS: readonly (readonly [RegExp, RuleName])[] = [
   [/^(lo_\w+|loread|lowrite)$/, 'large-object'],
-  [/^pg_notify$/, 'listen-notify'],
   [/^pg_(read_\w+|ls_\w+|stat_file|file_\w+|logdir_ls|current_logfile)$/, 'server-file'],
   [/^((query|table|schema|database|cursor)_to_xml\w*|ts_stat|dblink\w*)$/, 'sql-in-function'],
 ];
@@ -131,7 +103,7 @@ export function judge(statements: readonly unknown[]): Verdict {
 
 function judgeStatement(statement: unknown): Verdict {
   const [type, fields] = nodeOf(statement) ?? ['', {}];
-  if (QUERIES.test(type)) return judgeQuery(statement);
+  if (QUERIES.test(type)) return withExpressions(READ, statement);
   const free = FREE_STATEMENTS[type];
   if (free !== undefined) return withExpressions({ ...FREE, class: free }, fields);
   switch (type) {
@@ -147,24 +119,22 @@ function judgeStatement(statement: unknown): Verdict {
     case 'VariableSetStmt':
       return { ...SESSION, forbidden: judgeSet(fields) };
     default:
-      return refuse(type);
+      return withExpressions(judgeOther(type), fields);
   }
 }
 
-function refuse(type: string): Verdict {
-  const rule = FORBIDDEN_STATEMENTS[type] ?? 'ddl';
-  return { ...FREE, class: rule === 'ddl' ? 'ddl' : 'other', forbidden: rule };
-}
-
-function judgeQuery(query: unknown): Verdict {
-  return withExpressions(READ, query);
+function judgeOther(type: string): Verdict {
+  const forbidden = FORBIDDEN_STATEMENTS[type];
+  if (forbidden !== undefined) return { ...FREE, class: 'other', forbidden };
+  const needed = CLASS_STATEMENTS[type];
+  return needed === undefined ? DDL : { ...FREE, class: 'other', needs: [needed] };
 }
 
 /** What a tree holds at any depth: changes in a CTE, row locks, SELECT INTO, functions. */
 function withExpressions(verdict: Verdict, tree: unknown): Verdict {
   let result = verdict;
   walk(tree, (fields) => {
-    if (fields.intoClause !== undefined) result = stronger(result, refuse('CreateTableAsStmt'));
+    if (fields.intoClause !== undefined) result = stronger(result, DDL);
     for (const [type, node] of Object.entries(fields)) {
       const found = judgeNode(type, fieldsOf(node));
       if (found !== undefined) result = stronger(result, found);
@@ -176,16 +146,21 @@ function withExpressions(verdict: Verdict, tree: unknown): Verdict {
 function judgeNode(type: string, fields: Fields): Verdict | undefined {
   if (type === 'FuncCall') return judgeFunction(fields);
   if (type === 'LockingClause') return WRITE;
+  if (type === 'SelectStmt') return READ;
+  // The SET clause of a function, which holds while it runs.
+  if (type === 'VariableSetStmt') return { ...SESSION, forbidden: judgeSet(fields) };
   if (!CHANGES.test(type)) return undefined;
   // A rule of this view calls set_config().
   const setsSettings = fieldsOf(fields.relation).relname === 'pg_settings';
-  return setsSettings ? { ...WRITE, forbidden: 'pinned-setting' } : WRITE;
+  if (setsSettings) return { ...WRITE, forbidden: 'pinned-setting' };
+  return isUnbounded(type, fields) ? UNBOUNDED_WRITE : WRITE;
 }
 
 function judgeFunction({ funcname, args }: Fields): Verdict | undefined {
   const name = namesOf(funcname)?.at(-1) ?? '';
   const given = listOf(args);
   if (name === 'set_config') return { ...SESSION, forbidden: judgeSetConfig(given) };
+  if (name === 'pg_notify') return LISTEN;
   if (WRITING_FUNCTIONS.test(name)) return WRITE;
   // Its form with two arguments runs the second one.
   const runsSql = name === 'ts_rewrite' && given.length === 2;
@@ -200,10 +175,11 @@ function judgeSetConfig([name, value]: readonly unknown[]): RuleName | undefined
 }
 
 function judgeCopy(fields: Fields): Verdict {
-  if (fields.is_program === true) return { ...FREE, class: 'copy', forbidden: 'copy-program' };
-  if (fields.filename !== undefined) return { ...FREE, class: 'copy', forbidden: 'server-file' };
-  if (fields.is_from === true) return withExpressions(WRITE, fields);
-  return withExpressions(READ, fields);
+  const copy = { ...FREE, class: 'copy', copies: true } as const;
+  if (fields.is_program === true) return { ...copy, forbidden: 'copy-program' };
+  if (fields.filename !== undefined) return { ...copy, forbidden: 'server-file' };
+  const moves = fields.is_from === true ? WRITE : READ;
+  return withExpressions({ ...moves, copies: true }, fields);
 }
 
 /** Without ANALYZE, whatever its value, nothing runs. */
@@ -212,7 +188,9 @@ function judgeExplain(fields: Fields): Verdict {
   const runs = listOf(fields.options).some(
     (option) => fieldsIf('DefElem', option)?.defname === 'analyze',
   );
-  return runs ? inner : { ...READ, forbidden: inner.forbidden };
+  if (runs) return inner;
+  const needs = inner.needs.filter((need) => need !== 'write' && need !== 'unbounded');
+  return stronger(READ, { ...inner, class: 'read', needs });
 }
 
 function judgeTransaction({ kind }: Fields): Verdict {
@@ -245,14 +223,4 @@ function settingValue(args: readonly unknown[]): string | undefined {
   if (constant.ival !== undefined) return String(fieldsOf(constant.ival).ival ?? 0);
   if (constant.fval !== undefined) return textOf(fieldsOf(constant.fval).fval);
   return stringConstant(args[0]);
-}
-
-function stronger(one: Verdict, other: Verdict): Verdict {
-  const rank = (verdict: Verdict) => STATEMENT_CLASSES.indexOf(verdict.class);
-  return {
-    class: rank(other) > rank(one) ? other.class : one.class,
-    needsRead: one.needsRead || other.needsRead,
-    needsWrite: one.needsWrite || other.needsWrite,
-    forbidden: one.forbidden ?? other.forbidden,
-  };
 }

@@ -82,7 +82,7 @@ export function contentOf(raw: string): string {
  * @param values of its literals, in order
  */
 export function fillIn(facts: StatementFacts, values: readonly string[]): StatementFacts {
-  const { fingerprint, text, verdict, tables, parameterTargets, names } = facts;
+  const { fingerprint, text, verdict, tables, relations, functions } = facts;
   const literals: StatementLiteral[] = [];
   for (const { target, classified, position } of facts.literals) {
     literals.push({ target, classified, position, value: values[literals.length] ?? '' });
@@ -93,9 +93,11 @@ export function fillIn(facts: StatementFacts, values: readonly string[]): Statem
     class: facts.class,
     verdict,
     tables,
+    relations,
+    functions,
     literals,
-    parameterTargets,
-    names,
+    parameterTargets: facts.parameterTargets,
+    names: facts.names,
   };
 }
 

@@ -121,7 +121,8 @@ export function plainText(
     end = offset + raw.length;
     before = token;
   }
-  return { text: utf8(text).trim(), literals };
+  // Not `trim`: what it takes for blanks beyond ASCII are letters of names to the server.
+  return { text: utf8(text).replace(/^ | $/g, ''), literals };
 }
 
 /** What a token's bytes spell. */

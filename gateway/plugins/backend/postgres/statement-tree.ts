@@ -91,6 +91,29 @@ export function tableNames(tree: unknown): string[] {
   return [...tables].sort();
 }
 
+/** As `tableNames`, with what common table expressions hide. */
+export function relationNames(tree: unknown): ReadonlySet<string> {
+  const names = new Set<string>();
+  walk(tree, (fields) => {
+    if (typeof fields.relname === 'string') names.add(relationName(fields));
+    // DROP, COMMENT, GRANT on names without a RangeVar.
+    const parts = fieldsIf('List', fields)?.items;
+    const name = namesOf(parts)?.slice(-2).join('.') ?? '';
+    if (name !== '') names.add(name);
+  });
+  return names;
+}
+
+/** `schema.name` or `name` of every function that the tree calls. */
+export function functionNames(tree: unknown): ReadonlySet<string> {
+  const names = new Set<string>();
+  walk(tree, (fields) => {
+    const name = namesOf(fields.funcname)?.join('.') ?? '';
+    if (name !== '') names.add(name);
+  });
+  return names;
+}
+
 /** @param relation fields of a RangeVar */
 export function relationName(relation: Fields): string {
   const schema = textOf(relation.schemaname);

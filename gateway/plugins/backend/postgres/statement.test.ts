@@ -305,6 +305,7 @@ describe('StatementReader', () => {
         'select $$ 536228726 $$ from orders where id = 7',
       ],
       ['select 7 from orders where é = 7', 'select 536228726 from orders where é = 7'],
+      ['select * from orders where id = 7', '\u00a0select * from orders where id = 536228726'],
       [
         'select 1.5, 7 from orders where id = 1e3',
         'select 1.5, 536228726 from orders where id = 1e3',

@@ -20,7 +20,14 @@ import {
   type Token,
   tokenize,
 } from './statement-tokens.ts';
-import { fieldsOf, listOf, nodeOf, tableNames } from './statement-tree.ts';
+import {
+  fieldsOf,
+  functionNames,
+  listOf,
+  relationNames,
+  tableNames,
+  walk,
+} from './statement-tree.ts';
 
 export interface StatementReaderOptions {
   /** Classified columns by `schema.table`. */
@@ -40,6 +47,8 @@ const UNPARSED: StatementFacts = {
   class: 'unparsed',
   verdict: UNREADABLE,
   tables: [],
+  relations: new Set(),
+  functions: new Set(),
   literals: [],
   parameterTargets: new Map(),
   names: undefined,
@@ -111,6 +120,8 @@ export class StatementReader {
       class: verdict.class,
       verdict,
       tables: tableNames(statements).filter((name) => name.split('.').every(isPlainName)),
+      relations: relationNames(statements),
+      functions: functionNames(statements),
       literals: literals.map((token) => literalOf(token, targets)),
       parameterTargets: targets.parameters,
       names: namesIn(text),
@@ -147,7 +158,10 @@ function literalOf(token: LiteralToken, { constants, strings }: Targets): Statem
 
 /** Whether the verdict would differ with other values: only settings are judged by name and value. */
 function dependsOnLiterals(statements: readonly unknown[], text: string): boolean {
-  const sets = statements.some((statement) => nodeOf(statement)?.[0] === 'VariableSetStmt');
+  let sets = false;
+  walk(statements, (fields) => {
+    sets ||= fields.VariableSetStmt !== undefined;
+  });
   return sets || /set_config/i.test(text);
 }
 
