@@ -11,6 +11,7 @@ import type {
   Statement,
   StatementResult,
 } from '../proto/gen/writ/gateway/v1/recording_pb.ts';
+import { RowLines } from './row-lines.ts';
 import { printable } from './table.ts';
 import { isoTime } from './time.ts';
 
@@ -27,6 +28,7 @@ export function transcriptLines(recorded: RecordedEvent): string[] {
 /** The lines of a record's events in order. What channels wrote is shown by whole lines, whatever the pieces. */
 export class Transcript {
   readonly #outputs = new Map<string, OutputLine>();
+  readonly #rows = new RowLines();
   #isOfChannels = false;
 
   lines(recorded: RecordedEvent): string[] {
@@ -39,6 +41,8 @@ export class Transcript {
         return statementLines(time, event.value);
       case 'result':
         return [`${time}  #${event.value.number}       ${resultText(event.value)}`];
+      case 'rows':
+        return this.#rows.lines(event.value).map((line) => `${INDENT}${line}`);
       case 'channelOpened':
         this.#isOfChannels = true;
         return [channelLine(time, event.value.channel, channelText(event.value))];
@@ -144,6 +148,7 @@ function openedLines(time: string, opened: SessionOpened): string[] {
   return [
     `${time}  opened   ${printable(spiffeId)} on ${printable(backend)}${as} by grant ${printable(grant)}`,
     `${INDENT}owner ${printable(owner)}, purpose ${printable(purpose)}, from ${printable(clientAddress)}`,
+    ...(opened.reason === '' ? [] : [`${INDENT}reason ${printable(opened.reason)}`]),
   ];
 }
 

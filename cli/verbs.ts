@@ -13,6 +13,10 @@ import {
   authorityRevoke,
   authorityTaint,
 } from './verbs/authorities.ts';
+import { backendAdd } from './verbs/backend-add.ts';
+import { backendCheck } from './verbs/backend-check.ts';
+import { backendProve } from './verbs/backend-prove.ts';
+import { backendScan } from './verbs/backend-scan.ts';
 import { backendSetup } from './verbs/backend-setup.ts';
 import { entryDelete, entryList, entryShow } from './verbs/entries.ts';
 import { entryCreate } from './verbs/entry-create.ts';
@@ -84,7 +88,11 @@ export const VERBS: readonly Verb[] = [
   grantList,
   grantShow,
   grantRevoke,
+  backendAdd,
   backendSetup,
+  backendCheck,
+  backendScan,
+  backendProve,
   gatewayCreate,
   gatewayList,
   sessionList,

@@ -18,6 +18,7 @@ import { joinTokenService } from './api/join-token-service.ts';
 import { limitAdminSocketService } from './api/limit-admin-socket-service.ts';
 import { localAuthorityService } from './api/local-authority-service.ts';
 import { loggerService } from './api/logger-service.ts';
+import { proofService } from './api/proof-service.ts';
 import { registrarService } from './api/registrar-service.ts';
 import { serverService } from './api/server-service.ts';
 import { sshService } from './api/ssh-service.ts';
@@ -113,6 +114,10 @@ async function unlimitedServices(
   return {
     ...access.services,
     gateway: { ...access.services.gateway, ...gatewaySshService({ sshIssuer }) },
+    backend: {
+      ...access.services.backend,
+      ...proofService({ ...shared, authority: sshAuthority, trustDomain: config.trust_domain }),
+    },
     agents: agentService({ ...shared, attestation }),
     entries: entryService(shared),
     svids: { ...svidService({ issuer, trustDomain }), ...downstream.svids },

@@ -1,6 +1,7 @@
 import { BackendService, ResourceService } from '../../proto/gen/writ/admin/v1/admin_pb.ts';
 import { Fault } from '../../runtime/fault.ts';
-import { type Flags, textFlag, type Verb, type VerbIo } from '../verb.ts';
+import { databaseUrl } from '../database-url.ts';
+import type { Flags, Verb, VerbIo } from '../verb.ts';
 
 export const backendSetup: Verb = {
   path: ['backend', 'setup'],
@@ -16,8 +17,9 @@ export const backendSetup: Verb = {
 async function run(flags: Flags, io: VerbIo, [backend = '']: readonly string[]): Promise<void> {
   const { readCatalog, withPostgres } = await import('../postgres-catalog.ts');
   const loginUser = await loginOf(backend, io);
-  const catalog = await withPostgres({ connectionString: urlOf(flags) }, (client) =>
-    readCatalog(client, loginUser),
+  const catalog = await withPostgres(
+    { connectionString: databaseUrl(flags, 'backend setup') },
+    (client) => readCatalog(client, loginUser),
   ).catch((cause: Error) => {
     throw new Fault('BACKEND_FAILED', `cannot read the catalog: ${cause.message}`, { cause });
   });
@@ -26,18 +28,6 @@ async function run(flags: Flags, io: VerbIo, [backend = '']: readonly string[]):
     .planBackendSetup({ backend, catalog }, { signal: io.signal });
   io.out(flags.undo === true ? plan.undoSql : plan.sql);
   for (const warning of plan.warnings) io.err(`warning: ${warning}`);
-}
-
-/** A password on the command line is seen by every process of the machine. */
-function urlOf(flags: Flags): string {
-  const url = textFlag(flags, 'url') ?? process.env.DATABASE_URL;
-  if (url === undefined) {
-    throw new Fault('USAGE', 'backend setup: name the database with --url or DATABASE_URL');
-  }
-  if (textFlag(flags, 'url') !== undefined && /^[a-z]+:\/\/[^/@]*:[^/@]+@/.test(url)) {
-    throw new Fault('USAGE', '--url holds a password: set PGPASSWORD or DATABASE_URL instead');
-  }
-  return url;
 }
 
 async function loginOf(name: string, io: VerbIo): Promise<string> {

@@ -18,4 +18,14 @@ describe('backendService', () => {
     const none = service.planBackendSetup({ backend: 'x', catalog: {} }, server.options);
     await assert.rejects(none, { faultCode: 'NOT_FOUND' });
   });
+
+  it('plans as if files were applied, and applies none', async () => {
+    const service = await server.client(BackendService);
+    const files = [{ name: 'access.yaml', content: SHOP }];
+    const request = { backend: 'shop', catalog: {} };
+    const plan = await service.planBackendSetup({ ...request, files }, server.options);
+    assert.equal(plan.sql, '-- shop: 1 grants');
+    const later = service.planBackendSetup(request, server.options);
+    await assert.rejects(later, { faultCode: 'NOT_FOUND' });
+  });
 });

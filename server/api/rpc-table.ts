@@ -155,7 +155,7 @@ export const RPC_TABLE: ReadonlyMap<string, Callers> = new Map([
     getResource: LOCAL,
     deleteResource: LOCAL,
   }),
-  ...rows(BackendService, { planBackendSetup: LOCAL }),
+  ...rows(BackendService, { planBackendSetup: LOCAL, signProof: LOCAL }),
   ...rows(SessionService, {
     listSessions: LOCAL,
     getSession: LOCAL,

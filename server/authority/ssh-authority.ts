@@ -6,6 +6,7 @@
 import { randomBytes } from 'node:crypto';
 import { signSshCertificateBy } from '../../identity/ssh/certificate.ts';
 import { encodePublicKey, fingerprint } from '../../identity/ssh/public-key.ts';
+import { signMessage } from '../../identity/ssh/signed-message.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import { Fault } from '../../runtime/fault.ts';
 import type { WatchedSource } from '../../runtime/watched.ts';
@@ -97,6 +98,13 @@ export class SshAuthority {
     const issued = { serial: serial.toString(), issuedAt: now, notAfter, authorityId: row.id };
     await this.#record(tx, request, issued);
     return { certificate, serial: serial.toString(), notAfter };
+  }
+
+  /** Signs a message that no verifier of certificates or logins takes for its own: see `signMessage`. */
+  async signMessage(namespace: string, message: Uint8Array): Promise<Uint8Array> {
+    const active = activeOf(this.#options.authorities.state.value, 'ssh-user');
+    if (active === undefined) throw new Fault('UNAVAILABLE', 'there is no authority that can sign');
+    return signMessage(active.signer, namespace, message);
   }
 
   #record(
