@@ -163,6 +163,7 @@ describe('sshBackend', function () {
     it('follows the size of its terminal', async function () {
       skipWithoutTerminals(this);
       const ssh = `ssh -F ${client.config} -tt web-1 "stty size; read line; stty size"`;
+      // stty sets columns and rows one after the other, so that two sizes may be sent.
       const before = gateway.server.opened.length;
       const steps = [
         'stty cols 91 rows 31',
@@ -174,7 +175,8 @@ describe('sshBackend', function () {
       await until(() => gateway.server.opened.length > before);
       await eventually(async () => {
         const { channelResized } = recorded(await gateway.record(gateway.lastSession, 'now'));
-        return channelResized.length > 0;
+        const last = channelResized.at(-1);
+        return last?.columns === 123 && last.rows === 45;
       });
       child.stdin?.write('\n');
       const { stdout } = await ended;
@@ -183,7 +185,8 @@ describe('sshBackend', function () {
       const { channelOpened, channelResized } = await record();
       const terminal = channelOpened[0]?.terminal;
       assert.deepEqual([terminal?.columns, terminal?.rows], [91, 31]);
-      assert.deepEqual([channelResized[0]?.columns, channelResized[0]?.rows], [123, 45]);
+      const resized = channelResized.at(-1);
+      assert.deepEqual([resized?.columns, resized?.rows], [123, 45]);
     });
   });
 
