@@ -7,7 +7,7 @@ import {
   queryMessage,
   sslRequest,
   startupMessage,
-} from '../../gateway/plugins/backend/postgres/frontend-messages.ts';
+} from '../../gateway/plugins/backend/postgres/wire/frontend-messages.ts';
 import { type ClientFiles, type Target, USER } from './postgres-world.ts';
 
 /** The end of every answer: ReadyForQuery outside of a transaction. */

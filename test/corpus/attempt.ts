@@ -4,13 +4,13 @@ import {
   parseMessage,
   queryMessage,
   startupMessage,
-} from '../../gateway/plugins/backend/postgres/frontend-messages.ts';
+} from '../../gateway/plugins/backend/postgres/wire/frontend-messages.ts';
 import {
   cstring,
   int16,
   int32,
   message,
-} from '../../gateway/plugins/backend/postgres/message-body.ts';
+} from '../../gateway/plugins/backend/postgres/wire/message-body.ts';
 import { errorOf, type WireClient, type WireMessage } from '../fixtures/wire-client.ts';
 
 /** What is sent, one after the other, each answered before the next. */

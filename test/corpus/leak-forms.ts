@@ -1,5 +1,5 @@
 /** How one recognises a masked column's value in what a client heard. */
-import { int16 } from '../../gateway/plugins/backend/postgres/message-body.ts';
+import { int16 } from '../../gateway/plugins/backend/postgres/wire/message-body.ts';
 import { SECRETS } from '../fixtures/shop-database.ts';
 
 const FORBIDDEN_FORMS: readonly Buffer[] = Object.values(SECRETS).flatMap(formsOf);

@@ -4,7 +4,7 @@ import {
   int16,
   int32,
   message,
-} from '../../gateway/plugins/backend/postgres/message-body.ts';
+} from '../../gateway/plugins/backend/postgres/wire/message-body.ts';
 import { type Attempt, extended, simple, started } from './attempt.ts';
 
 const ALL = 'select id, ssn, email, card, api_key, born, seen, notes from public.customers';

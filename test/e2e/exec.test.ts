@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { existsSync, readdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { readPreface } from '../../gateway/plugins/backend/postgres/startup.ts';
+import { readPreface } from '../../gateway/plugins/backend/postgres/client/startup.ts';
 import { bundlePin, bundleToPem } from '../../identity/bundle.ts';
 import { SvidServer } from '../../identity/tls.ts';
 import { createCsr } from '../../identity/x509/csr.ts';

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
-import { queryMessage } from '../../gateway/plugins/backend/postgres/frontend-messages.ts';
+import { queryMessage } from '../../gateway/plugins/backend/postgres/wire/frontend-messages.ts';
 import {
   POSTGRES_VERSIONS,
   postgresTitle,

@@ -10,14 +10,14 @@ import { serialize } from 'pg-protocol';
 import {
   parameterStatus,
   readyForQuery,
-} from '../../gateway/plugins/backend/postgres/backend-messages.ts';
-import { errorResponse } from '../../gateway/plugins/backend/postgres/errors.ts';
+} from '../../gateway/plugins/backend/postgres/wire/backend-messages.ts';
+import { errorResponse } from '../../gateway/plugins/backend/postgres/wire/errors.ts';
 import {
   cstring,
   int16,
   int32,
   message,
-} from '../../gateway/plugins/backend/postgres/message-body.ts';
+} from '../../gateway/plugins/backend/postgres/wire/message-body.ts';
 import { Fault } from '../../runtime/fault.ts';
 import { codecPair, type Direction } from '../fixtures/codec-pair.ts';
 

@@ -34,8 +34,8 @@ import { EMPTY_SNAPSHOT, type GatewaySnapshot } from '../../../access/snapshot.t
 import { gatewayMetrics } from '../../../metrics.ts';
 import type { SessionDesk } from '../../../session/session-desk.ts';
 import type { TlsProtocol } from '../backend.ts';
-import { queryMessage, startupMessage } from './frontend-messages.ts';
 import { postgresBackend } from './postgres.ts';
+import { queryMessage, startupMessage } from './wire/frontend-messages.ts';
 
 const READER = shopGrant('reporting', {
   select: ['public.customers', 'public.orders', 'app.stock'],

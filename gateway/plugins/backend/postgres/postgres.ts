@@ -5,11 +5,11 @@
 import { isIP, type Socket } from 'node:net';
 import type { SessionDesk } from '../../../session/session-desk.ts';
 import type { BackendContext, ClientConnection, TlsProtocol } from '../backend.ts';
-import { BackendSet } from './backend-set.ts';
-import { CancelRegistry } from './cancel.ts';
-import { serveClient } from './serve-client.ts';
-import { readPreface } from './startup.ts';
-import { StatementReader } from './statement.ts';
+import { CancelRegistry } from './client/cancel.ts';
+import { serveClient } from './client/serve-client.ts';
+import { readPreface } from './client/startup.ts';
+import { StatementReader } from './statements/statement.ts';
+import { BackendSet } from './upstream/backend-set.ts';
 
 /** Speaks PostgreSQL's protocol 3.0 to clients and backends. */
 export function postgresBackend(): TlsProtocol {

@@ -1,4 +1,4 @@
-import { type Fields, fieldsOf, namesOf, walk } from '../statement-tree.ts';
+import { type Fields, fieldsOf, namesOf, walk } from '../statements/statement-tree.ts';
 import { neverRaises } from './plain-functions.ts';
 
 const TEXT_TYPES: ReadonlySet<string> = new Set(['text', 'varchar', 'bpchar', 'name']);

@@ -5,7 +5,7 @@ import {
 } from '../../../../../proto/gen/writ/resource/v1/resource_pb.ts';
 import type { Clock } from '../../../../../runtime/clock.ts';
 import type { Logger } from '../../../../../runtime/log.ts';
-import { ControlConnections } from '../control.ts';
+import { ControlConnections } from '../upstream/control.ts';
 import { Detectors, type OnFound } from './detectors/detectors.ts';
 import type { Classification } from './masked-relations.ts';
 import { ResultGuard } from './result-guard.ts';

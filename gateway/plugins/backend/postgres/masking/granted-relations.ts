@@ -8,7 +8,7 @@ import {
   relationName,
   textOf,
   walk,
-} from '../statement-tree.ts';
+} from '../statements/statement-tree.ts';
 
 type Rights = Pick<PostgresRights, 'select' | 'insert' | 'update' | 'delete' | 'columns'>;
 type Verb = 'select' | 'insert' | 'update' | 'delete';

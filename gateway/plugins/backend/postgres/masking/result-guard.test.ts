@@ -4,7 +4,7 @@ import {
   DetectorAction,
   DetectorSchema,
 } from '../../../../../proto/gen/writ/resource/v1/resource_pb.ts';
-import { cstring, int16, int32, message } from '../message-body.ts';
+import { cstring, int16, int32, message } from '../wire/message-body.ts';
 import { Detectors } from './detectors/detectors.ts';
 import { ResultGuard, StatementResult } from './result-guard.ts';
 import type { ResultRules } from './result-plan.ts';

@@ -1,5 +1,5 @@
 import { Fault } from '../../../../../runtime/fault.ts';
-import { BodyReader } from '../message-body.ts';
+import { BodyReader } from '../wire/message-body.ts';
 import type { Detectors } from './detectors/detectors.ts';
 import { maskRow, planResult, type ResultPlan, type ResultRules } from './result-plan.ts';
 import { scrubFields } from './scrub-fields.ts';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { Mask } from '../../../../../proto/gen/writ/resource/v1/resource_pb.ts';
-import { BodyReader, cstring, int16, int32, message } from '../message-body.ts';
+import { BodyReader, cstring, int16, int32, message } from '../wire/message-body.ts';
 import { TYPE } from './mask-value.ts';
 import { maskRow, planResult, type RelationRules, type ResultRules } from './result-plan.ts';
 import type { StatementReach } from './statement-reach.ts';

@@ -7,7 +7,7 @@
  */
 import { Mask } from '../../../../../proto/gen/writ/resource/v1/resource_pb.ts';
 import { Fault } from '../../../../../runtime/fault.ts';
-import type { BodyReader } from '../message-body.ts';
+import type { BodyReader } from '../wire/message-body.ts';
 import type { ColumnMask } from './mask-value.ts';
 import { maskValue } from './mask-value.ts';
 import type { StatementReach } from './statement-reach.ts';

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { BodyReader, cstring, message } from '../message-body.ts';
+import { BodyReader, cstring, message } from '../wire/message-body.ts';
 import { scrubFields } from './scrub-fields.ts';
 
 function scrubbed(fields: Readonly<Record<string, string>>): Record<string, string> {

@@ -5,8 +5,8 @@
  * Source: PostgreSQL 15, "Error and Notice Message Fields"; errcodes.txt.
  */
 
-import type { BodyReader } from '../message-body.ts';
-import { cstring, message } from '../message-body.ts';
+import type { BodyReader } from '../wire/message-body.ts';
+import { cstring, message } from '../wire/message-body.ts';
 
 /** Their messages name what the client wrote, and no value of a row. */
 const TELLING: ReadonlySet<string> = new Set([

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import type { PostgresBackend } from '../../../../../proto/gen/writ/resource/v1/resource_pb.ts';
 import type { Clock } from '../../../../../runtime/clock.ts';
 import { Fault } from '../../../../../runtime/fault.ts';
-import type { RoleCredential, RoleKeeper } from '../client-session.ts';
+import type { RoleCredential, RoleKeeper } from '../client/client-session.ts';
 
 export interface SharedAccountOptions {
   readonly address: Pick<PostgresBackend, 'loginUser' | 'loginPasswordFile'>;

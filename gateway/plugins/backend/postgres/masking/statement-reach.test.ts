@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { loadModule, parseSync } from 'libpg-query';
-import { fieldsOf, listOf } from '../statement-tree.ts';
+import { fieldsOf, listOf } from '../statements/statement-tree.ts';
 import { reachOf, type StatementReach } from './statement-reach.ts';
 
 const COLUMNS = new Set(['ssn', 'email']);

@@ -16,7 +16,7 @@ import {
   nodeOf,
   textOf,
   walk,
-} from '../statement-tree.ts';
+} from '../statements/statement-tree.ts';
 import { decides } from './deciding-expression.ts';
 import { isPlainFunction, tellsNothing } from './plain-functions.ts';
 

@@ -8,7 +8,7 @@ import {
 } from '../../../../../proto/gen/writ/resource/v1/resource_pb.ts';
 import type { Clock } from '../../../../../runtime/clock.ts';
 import type { Logger } from '../../../../../runtime/log.ts';
-import { fieldsOf, listOf, nodeOf } from '../statement-tree.ts';
+import { fieldsOf, listOf, nodeOf } from '../statements/statement-tree.ts';
 import { isGranted } from './granted-relations.ts';
 import { type CatalogQuery, type Classification, MaskedRelations } from './masked-relations.ts';
 import type { RelationRules, ResultRules } from './result-plan.ts';
