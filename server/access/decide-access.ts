@@ -10,7 +10,7 @@ import { findGateway, mayServe } from './gateways.ts';
 import { type Credential, findCredentialHolder, type Holder } from './holder.ts';
 import { isLocked } from './locks.ts';
 import { isRefusal, type Refusal, refusal } from './refusal.ts';
-import { findBackend, listGrants } from './resources.ts';
+import { findBackend } from './resources.ts';
 
 /** Who asks for what, through whom. */
 export interface AccessWish {
@@ -24,6 +24,8 @@ export interface AccessWish {
   readonly grant: string;
   /** Untrusted; empty where the protocol has no logins. */
   readonly login: string;
+  /** All that could fit; those of others are passed over. */
+  readonly grants: readonly Grant[];
 }
 
 /** What stands behind a session. */
@@ -47,7 +49,7 @@ export async function decideAccess(
   const { spiffeId, agentId } = holder;
   const { backend, login } = wish;
   const grantWish = { spiffeId, backend, login, grant: wish.grant };
-  const grant = chooseGrant(await listGrants(reader), grantWish, now);
+  const grant = chooseGrant(wish.grants, grantWish, now);
   if (isRefusal(grant)) return grant;
   const misfit = whyUnfit(await findBackend(reader, backend), grant, wish);
   if (misfit !== undefined) return misfit;

@@ -15,6 +15,7 @@ import { Fault } from '../../runtime/fault.ts';
 import { Watched, type WatchedSource } from '../../runtime/watched.ts';
 import type { AuditLog } from '../audit/audit-log.ts';
 import type { Datastore } from '../plugins/datastore/datastore.ts';
+import { SharedTransactions } from '../plugins/datastore/shared-transactions.ts';
 import { gatewaySnapshot, type SshAuthorities } from './gateway-snapshot.ts';
 import type { GatewayRecord } from './gateways.ts';
 import { RecordingReads } from './recording-reads.ts';
@@ -179,7 +180,7 @@ export class GatewayLink {
       throw new Fault('PROTOCOL_VIOLATION', `more than ${MAXIMUM_EVENTS} events in one message`);
     }
     const { store, audit } = this.#options;
-    this.#acceptedSeq = await store.transaction((tx) =>
+    this.#acceptedSeq = await SharedTransactions.of(store).run((tx) =>
       audit.appendFrom(tx, this.#gateway.id, events),
     );
     this.#wake();

@@ -5,7 +5,7 @@ import type { Clock } from '../../runtime/clock.ts';
 import type { AuditLog } from '../audit/audit-log.ts';
 import type { Datastore } from '../plugins/datastore/datastore.ts';
 import { SERVER_ACTOR } from './actor.ts';
-import { findResource, listGrants, type Resources } from './resources.ts';
+import { findGrant, listGrants, type Resources } from './resources.ts';
 import type { Revocations } from './revocations.ts';
 
 export interface GrantExpiryOptions {
@@ -68,9 +68,9 @@ export class GrantExpiry {
     const reason = `grant ${grant.name} has expired`;
     const subject = { kind: 'grant', value: grant.name } as const;
     await store.transaction(async (tx) => {
-      const body = (await findResource(tx, 'Grant', grant.name))?.body;
+      const still = await findGrant(tx, grant.name);
       // It may have been prolonged since it was read.
-      if (body?.case !== 'grant' || endMs(body.value) > endMs(grant)) return;
+      if (still === undefined || endMs(still) > endMs(grant)) return;
       await revocations.revoke(tx, { subject, cause: CAUSE, reason });
       await audit.append(tx, {
         type: CAUSE,

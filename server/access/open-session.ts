@@ -16,9 +16,11 @@ import { Fault } from '../../runtime/fault.ts';
 import type { WatchedSource } from '../../runtime/watched.ts';
 import type { AuditLog, EventInit } from '../audit/audit-log.ts';
 import type { Datastore, Transaction } from '../plugins/datastore/datastore.ts';
+import { SharedTransactions } from '../plugins/datastore/shared-transactions.ts';
 import { verifyClientProof } from './client-proof.ts';
-import { type Admission, admissionEnd, decideAccess } from './decide-access.ts';
+import { type AccessWish, type Admission, admissionEnd, decideAccess } from './decide-access.ts';
 import type { SshAuthorities } from './gateway-snapshot.ts';
+import { GrantIndex } from './grant-index.ts';
 import type { Credential } from './holder.ts';
 import { randomId } from './random-id.ts';
 import { isRefusal, type Refusal } from './refusal.ts';
@@ -42,16 +44,21 @@ interface Attempt {
   /** Of the call, for its event. */
   readonly requestId: string | undefined;
   readonly now: Date;
+  /** Whether a refusal of this key is to be written down; the same however often it is asked. */
+  isDue(...key: readonly string[]): boolean;
 }
 
 /** Decides and writes down new sessions. */
 export class SessionOpener {
   readonly #options: SessionOpenerOptions;
   readonly #denials: DenialLimiter;
+  readonly #grants = new GrantIndex();
+  readonly #transactions: SharedTransactions;
 
   constructor(options: SessionOpenerOptions) {
     this.#options = options;
     this.#denials = new DenialLimiter(options.clock);
+    this.#transactions = SharedTransactions.of(options.store);
   }
 
   /**
@@ -60,16 +67,21 @@ export class SessionOpener {
    * @throws Fault PERMISSION_DENIED, whose message is for the client
    */
   async open(gateway: string, request: OpenSessionRequest, requestId?: string): Promise<Opened> {
-    const { bundle, sshAuthorities, isIssuedHere, store, clock } = this.#options;
+    const { bundle, sshAuthorities, isIssuedHere, clock } = this.#options;
     const now = clock.now();
-    const attempt = { gateway, request, requestId, now };
+    let due: boolean | undefined;
+    const isDue = (...key: readonly string[]) => {
+      due ??= this.#denials.admit(...key);
+      return due;
+    };
+    const attempt = { gateway, request, requestId, now, isDue };
     const rule = { bundle: bundle.value, sshAuthorities: sshAuthorities.value, isIssuedHere, now };
     const credential = verifyClientProof(request, rule);
     const { backend, grant, login } = request;
-    const outcome = await store.transaction(async (tx) => {
+    const outcome = await this.#transactions.run(async (tx) => {
       const admission = isRefusal(credential)
         ? credential
-        : await decideAccess(tx, { gateway, credential, backend, grant, login }, now);
+        : await this.#decide(tx, { gateway, credential, backend, grant, login }, now);
       return isRefusal(admission)
         ? this.#deny(tx, attempt, credential, admission)
         : this.#admit(tx, attempt, admission);
@@ -80,9 +92,14 @@ export class SessionOpener {
     return outcome;
   }
 
+  async #decide(tx: Transaction, wish: Omit<AccessWish, 'grants'>, now: Date) {
+    const grants = await this.#grants.heldBy(tx, wish.credential.id.toString());
+    return decideAccess(tx, { ...wish, grants }, now);
+  }
+
   async #deny(
     tx: Transaction,
-    { gateway, request, requestId }: Attempt,
+    { gateway, request, requestId, isDue }: Attempt,
     credential: Credential | Refusal,
     why: Refusal,
   ): Promise<Refusal> {
@@ -91,7 +108,7 @@ export class SessionOpener {
       : { spiffeId: credential.id.toString(), svidSerial: credential.serial };
     const backend = request.backend.slice(0, MAXIMUM_NAME);
     const login = request.login.slice(0, MAXIMUM_NAME);
-    if (this.#denials.admit(known.svidSerial ?? gateway, backend, why.cause)) {
+    if (isDue(known.svidSerial ?? gateway, backend, why.cause)) {
       await this.#options.audit.append(tx, {
         type: 'session.denied',
         outcome: Outcome.DENIED,

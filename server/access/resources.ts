@@ -70,7 +70,11 @@ export class Resources {
   }
 
   async #changed(tx: Transaction, kind: ResourceKind): Promise<void> {
-    if (kind === 'Lock') return;
+    if (kind !== 'Lock') await this.touch(tx);
+  }
+
+  /** Raises the revision for what gateways must learn though no resource has changed. */
+  async touch(tx: Transaction): Promise<void> {
     const revision = (await storedRevision(tx)) + 1n;
     await tx.run(
       `insert into meta (key, value) values ('resource_revision', ?)
@@ -119,6 +123,12 @@ export async function listGrants(reader: Reader): Promise<Grant[]> {
   return found.flatMap(({ body }) => (body.case === 'grant' ? [body.value] : []));
 }
 
+/** One grant as it was declared, undefined if there is none of that name. */
+export async function findGrant(reader: Reader, name: string): Promise<Grant | undefined> {
+  const body = (await findResource(reader, 'Grant', name))?.body;
+  return body?.case === 'grant' ? body.value : undefined;
+}
+
 /** One backend, undefined if there is none of that name. */
 export async function findBackend(reader: Reader, name: string): Promise<Backend | undefined> {
   const body = (await findResource(reader, 'Backend', name))?.body;
@@ -135,7 +145,8 @@ export async function sshBackendNames(reader: Reader): Promise<ReadonlySet<strin
   );
 }
 
-async function storedRevision(reader: Reader): Promise<bigint> {
+/** Rises with each change of what `listGrants` returns. */
+export async function storedRevision(reader: Reader): Promise<bigint> {
   const row = await reader.get(`select value from meta where key = 'resource_revision'`);
   return row === undefined ? 0n : BigInt(text(row, 'value'));
 }

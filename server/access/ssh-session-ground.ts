@@ -4,6 +4,7 @@ import type { Reader } from '../plugins/datastore/datastore.ts';
 import { instant, text } from '../plugins/datastore/row.ts';
 import { admissionEnd, decideAccess } from './decide-access.ts';
 import { isRefusal, type Refusal, refusal } from './refusal.ts';
+import { findGrant } from './resources.ts';
 
 /** On what a gateway's certificate for one login is issued. */
 export interface SshSessionGround {
@@ -64,7 +65,9 @@ export async function sshSessionGround(
   const id = SpiffeId.parse(text(row, 'spiffe_id'));
   const credential = { kind: 'ssh-user', id, serial, notAfter: expiresAt } as const;
   const grantName = text(row, 'grant_name');
-  const wish = { gateway, credential, backend, login, grant: grantName };
+  const named = await findGrant(reader, grantName);
+  const grants = named === undefined ? [] : [named];
+  const wish = { gateway, credential, backend, login, grant: grantName, grants };
   const admission = await decideAccess(reader, wish, now);
   if (isRefusal(admission)) return admission;
   const { holder, grant } = admission;
