@@ -7,7 +7,13 @@ describe('BackgroundLoop', () => {
   const open = (turn: (signal: AbortSignal) => Promise<number>) => {
     const clock = new FakeClock();
     const log = createLogger({ process: 'server', level: 'silent' });
-    const loop = new BackgroundLoop({ turn, clock, log, failure: 'it failed', retryMs: 2000 });
+    const loop = new BackgroundLoop({
+      turn,
+      clock,
+      log,
+      failure: 'it failed',
+      retryMs: () => 2000,
+    });
     return { clock, loop };
   };
 

@@ -11,8 +11,8 @@ export interface BackgroundLoopOptions {
   readonly log: Logger;
   /** What the log says of a turn that failed. */
   readonly failure: string;
-  /** After a turn that failed. */
-  readonly retryMs: number;
+  /** Milliseconds from a turn that failed to the next. */
+  retryMs(): number;
 }
 
 /** Calls a function over and over, whatever comes of it, until it is disposed. The first turn begins at once. */
@@ -46,7 +46,7 @@ export class BackgroundLoop implements AsyncDisposable {
       return await turn(signal);
     } catch (error) {
       if (!signal.aborted) log.error({ err: error }, failure);
-      return retryMs;
+      return retryMs();
     }
   }
 }

@@ -53,7 +53,7 @@ export class ClockGuard implements AsyncDisposable {
       },
     };
     this.#loop = new BackgroundLoop({
-      ...{ clock, log: options.log, retryMs: INTERVAL_MS },
+      ...{ clock, log: options.log, retryMs: () => INTERVAL_MS },
       failure: 'highest time seen could not be kept',
       turn: async () => {
         this.#tellOff();

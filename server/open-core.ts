@@ -6,7 +6,7 @@ import { Authority } from './authority/authority.ts';
 import { authoritySettings } from './authority/authority-settings.ts';
 import { Crls } from './authority/crls.ts';
 import type { IssuedKind } from './authority/ledger.ts';
-import { Rotation } from './authority/rotation.ts';
+import { rotateForever } from './authority/rotation.ts';
 import { SshAuthority } from './authority/ssh-authority.ts';
 import { UpstreamLink } from './authority/upstream-link.ts';
 import { type Context, follow, own } from './context.ts';
@@ -38,7 +38,7 @@ export async function openCore(context: Context) {
   const forSigning = { authorities, audit, clock, onIssued };
   const authority = new Authority({ ...forSigning, jwtIssuer: config.jwt.issuer });
   const sshAuthority = new SshAuthority(forSigning);
-  own(closers, new Rotation({ authorities, clock, log }));
+  own(closers, rotateForever({ authorities, clock, log }));
   const crls = own(
     closers,
     await Crls.open({ store, authority, authorities, revocations, clock, log }),

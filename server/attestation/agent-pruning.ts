@@ -27,5 +27,5 @@ export function pruneAgents({ agents, clock, log, periods }: AgentPruningOptions
     return pruned < AT_ONCE ? INTERVAL_MS : PAUSE_MS;
   };
   const failure = 'agents that ended could not be forgotten';
-  return new BackgroundLoop({ turn, clock, log, failure, retryMs: RETRY_MS });
+  return new BackgroundLoop({ turn, clock, log, failure, retryMs: () => RETRY_MS });
 }

@@ -8,7 +8,7 @@ import type { Authorities } from './authorities.ts';
 import type { Authority } from './authority.ts';
 import type { AuthorityRow } from './authority-rows.ts';
 import { rowsOfKind } from './authority-state.ts';
-import { Rotation } from './rotation.ts';
+import { rotateForever } from './rotation.ts';
 import { activateAt, prepareAt, pruneAt } from './rotation-plan.ts';
 
 const HOUR_MS = 3_600_000;
@@ -157,12 +157,12 @@ describe('rotate', () => {
   });
 });
 
-describe('Rotation', () => {
+describe('rotateForever', () => {
   it('goes on by itself, and with what another hand has changed', async () => {
     await using world = await AuthorityWorld.create({ settings: { ttlSeconds: 60 } });
     const authorities = await world.open();
     const { clock, log } = world;
-    await using _ = new Rotation({ authorities, clock, log });
+    await using _ = rotateForever({ authorities, clock, log });
     const becomes = (expected: readonly string[]) => untilStates(authorities, expected);
     await world.prepare(authorities, 'x509');
     clock.advance(50_000);

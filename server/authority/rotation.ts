@@ -1,4 +1,6 @@
 /** Takes each authority to its next step when its time has come, for as long as the server runs. */
+
+import { BackgroundLoop } from '../../runtime/background-loop.ts';
 import { Backoff } from '../../runtime/backoff.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import type { Logger } from '../../runtime/log.ts';
@@ -25,46 +27,30 @@ interface Due {
   readonly at: Date;
 }
 
-/** Runs until it is disposed. */
-export class Rotation implements AsyncDisposable {
-  readonly #options: RotationOptions;
-  readonly #stop = new AbortController();
-  readonly #running: Promise<void>;
+/** Runs until what it returns is disposed. */
+export function rotateForever(options: RotationOptions): BackgroundLoop {
+  const { clock, log } = options;
+  const backoff = new Backoff(RETRY);
+  return new BackgroundLoop({
+    ...{ clock, log, retryMs: () => backoff.next() },
+    failure: 'an authority could not be rotated',
+    turn: async (signal) => {
+      await rotate(options, signal);
+      backoff.reset();
+      await untilNext(options, signal);
+      return 0;
+    },
+  });
+}
 
-  constructor(options: RotationOptions) {
-    this.#options = options;
-    this.#running = this.#run();
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#stop.abort();
-    await this.#running;
-  }
-
-  async #run(): Promise<void> {
-    const { clock, log } = this.#options;
-    const { signal } = this.#stop;
-    const backoff = new Backoff(RETRY);
-    while (!signal.aborted) {
-      try {
-        await rotate(this.#options, signal);
-        backoff.reset();
-        await this.#untilNext(signal);
-      } catch (error) {
-        if (signal.aborted) return;
-        log.error({ err: error }, 'an authority could not be rotated');
-        await clock.wait(backoff.next(), signal).catch(() => undefined);
-      }
-    }
-  }
-
-  /** Waits for the next step, or for a change that another hand has made. */
-  async #untilNext(signal: AbortSignal): Promise<void> {
-    const { authorities, clock } = this.#options;
-    const source = authorities.state;
-    const seen = source.value;
-    await waitForEither(clock, earliest(seen, clock.now())?.at, { source, seen }, signal);
-  }
+/** Waits for the next step, or for a change that another hand has made. */
+async function untilNext(
+  { authorities, clock }: RotationOptions,
+  signal: AbortSignal,
+): Promise<void> {
+  const source = authorities.state;
+  const seen = source.value;
+  await waitForEither(clock, earliest(seen, clock.now())?.at, { source, seen }, signal);
 }
 
 /**

@@ -1,3 +1,4 @@
+import { BackgroundLoop } from '../../runtime/background-loop.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import type { Logger } from '../../runtime/log.ts';
 import type { Datastore, Reader, Transaction } from '../plugins/datastore/datastore.ts';
@@ -31,40 +32,34 @@ export interface ExpiryOptions {
  */
 export class Expiry implements AsyncDisposable {
   readonly #options: ExpiryOptions;
-  readonly #stop = new AbortController();
-  readonly #running: Promise<void>;
+  readonly #loop: BackgroundLoop;
+  #swept = new Date(0);
+  #housekeepMs = 0;
 
   constructor(options: ExpiryOptions) {
     this.#options = options;
-    this.#running = this.#run();
+    const { clock, log } = options;
+    this.#loop = new BackgroundLoop({
+      ...{ clock, log, retryMs: () => RETRY_MS },
+      failure: 'expired entries and identities could not be swept',
+      turn: () => this.#turn(),
+    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#stop.abort();
-    await this.#running;
+    await this.#loop[Symbol.asyncDispose]();
   }
 
-  async #run(): Promise<void> {
-    const { clock, log, index } = this.#options;
-    const { signal } = this.#stop;
-    let swept = new Date(0);
-    let housekeepMs = 0;
-    while (!signal.aborted) {
-      try {
-        const now = clock.now();
-        if (now.getTime() >= Math.min(index.nextExpiryMs(swept), housekeepMs)) {
-          await this.sweep(now);
-          swept = now;
-          housekeepMs = now.getTime() + HOUSEKEEPING_MS;
-        }
-        const leftMs = index.nextExpiryMs(swept) - clock.now().getTime();
-        await clock.wait(Math.min(Math.max(leftMs, 1), LOOK_MS), signal);
-      } catch (error) {
-        if (signal.aborted) return;
-        log.error({ err: error }, 'expired entries and identities could not be swept');
-        await clock.wait(RETRY_MS, signal).catch(() => undefined);
-      }
+  async #turn(): Promise<number> {
+    const { clock, index } = this.#options;
+    const now = clock.now();
+    if (now.getTime() >= Math.min(index.nextExpiryMs(this.#swept), this.#housekeepMs)) {
+      await this.sweep(now);
+      this.#swept = now;
+      this.#housekeepMs = now.getTime() + HOUSEKEEPING_MS;
     }
+    const leftMs = index.nextExpiryMs(this.#swept) - clock.now().getTime();
+    return Math.min(Math.max(leftMs, 1), LOOK_MS);
   }
 
   /** Does what is due at `now`. */
