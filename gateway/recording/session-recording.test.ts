@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fromBinary } from '@bufbuild/protobuf';
 import {
+  FindingKind,
   type RecordedEvent,
   RecordedFrameSchema,
   type SegmentHead,
@@ -79,6 +80,7 @@ describe('SessionRecording', () => {
     recordings.open(sessionId, {
       wrote: () => {},
       denied: (what, rule) => told.push(`denied ${what} ${rule}`),
+      found: ({ isUnmasked, name }) => told.push(`found ${isUnmasked} ${name}`),
       sealed: ({ number }) => told.push(`sealed ${number}`),
       failed: (fault) => failures.push(fault),
     });
@@ -211,6 +213,19 @@ describe('SessionRecording', () => {
     recording.write({ case: 'channelOpened', value: { channel: 1, deniedBy: 'shell' } });
     recording.write({ case: 'channelOpened', value: { channel: 2 } });
     assert.deepEqual(told, ['denied statement statements: read', 'denied channel shell']);
+    recording.seal();
+  });
+
+  it('tells of what was shown and should not have been', () => {
+    const recording = open();
+    for (const [kind, name] of [
+      [FindingKind.MASKED, 'card'],
+      [FindingKind.SHOWN, 'email'],
+      [FindingKind.UNMASKED, 'public.customers.ssn'],
+    ] as const) {
+      recording.write({ case: 'finding', value: { kind, name, count: 1n } });
+    }
+    assert.deepEqual(told, ['found false email', 'found true public.customers.ssn']);
     recording.seal();
   });
 

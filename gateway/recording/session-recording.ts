@@ -1,5 +1,6 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { FindingKind } from '../../proto/gen/writ/gateway/v1/recording_pb.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import { Fault } from '../../runtime/fault.ts';
 import { encodeEvent } from './encode-event.ts';
@@ -21,10 +22,20 @@ export interface RecordingObserver {
   wrote(bytes: number): void;
   /** Something that a rule refused was recorded. Must not throw. */
   denied(what: DeniedThing, rule: string): void;
+  /** The gateway noticed something that an auditor must know. Must not throw. */
+  found(finding: AuditedFinding): void;
   /** A segment is sealed. Must not throw. */
   sealed(segment: { readonly number: number; readonly hash: Uint8Array }): void;
   /** The record can go on no more: the session has to end. Called once. */
   failed(fault: Fault): void;
+}
+
+/** What was shown unmasked: by a detector that only tells, or past a view. */
+export interface AuditedFinding {
+  readonly isUnmasked: boolean;
+  /** Of the detector, or of the column. */
+  readonly name: string;
+  readonly count: bigint;
 }
 
 /** What a rule can refuse to a session. */
@@ -74,6 +85,8 @@ export class SessionRecording implements Recorder {
     }
     const denied = deniedIn(event);
     if (denied !== undefined) this.#options.observer.denied(denied.what, denied.rule);
+    const finding = findingIn(event);
+    if (finding !== undefined) this.#options.observer.found(finding);
   }
 
   sync(): void {
@@ -191,6 +204,13 @@ function deniedIn(event: RecordedEventInit): { what: DeniedThing; rule: string }
     event.case === 'statement' || event.case === 'channelOpened' ? event.value.deniedBy : undefined;
   if (!rule) return undefined;
   return { what: event.case === 'statement' ? 'statement' : 'channel', rule };
+}
+
+function findingIn(event: RecordedEventInit): AuditedFinding | undefined {
+  if (event.case !== 'finding') return undefined;
+  const { kind, name = '', count = 0n } = event.value;
+  if (kind !== FindingKind.SHOWN && kind !== FindingKind.UNMASKED) return undefined;
+  return { isUnmasked: kind === FindingKind.UNMASKED, name, count };
 }
 
 function unwritable(cause: unknown): Fault {

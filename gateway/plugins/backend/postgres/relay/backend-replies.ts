@@ -2,6 +2,7 @@
  * What a backend answers, message by message: tied to the message that it answers, counted, recorded,
  * and handed on. An answer to nothing, or one that a client must not see, ends the session.
  */
+import { FindingKind } from '../../../../../proto/gen/writ/gateway/v1/recording_pb.ts';
 import { Fault } from '../../../../../runtime/fault.ts';
 import type { Budget } from '../../../../session/budget.ts';
 import { breaksPin } from '../client/settings.ts';
@@ -77,6 +78,8 @@ export class BackendReplies {
   saidFatal = false;
   /** Outside of any transaction, with nothing under way. */
   isAtRest = true;
+  /** Undefined if rows are not looked at. */
+  readonly #rowGuard: ResultGuard | undefined;
   /** Rows since the last result. */
   #rows = 0;
   #lastStatement: NumberedStatement | undefined;
@@ -85,29 +88,52 @@ export class BackendReplies {
     this.#exchange = options.exchange;
     this.#log = options.log;
     this.#options = options;
+    this.#rowGuard = options.guard?.readsRows === true ? options.guard : undefined;
   }
 
   /** A FrameHandler for BACKEND_RULES. */
   handle(data: Buffer, start: number, end: number): Buffer | undefined {
     const type = data[start] ?? 0;
-    const { guard } = this.#options;
     if (type === D || type === COPY_DATA) {
       this.#countRow();
+      const guard = this.#rowGuard;
       if (guard === undefined) return undefined;
       if (type === D)
         return guard.row(data, { start, end }, this.#exchange.head?.statement?.result);
       guard.copyData(data, start, end);
       return undefined;
     }
+    const { guard } = this.#options;
     const name = String.fromCharCode(type);
+    if (name === 'T') this.#checkOrigins(new BodyReader(data, start + HEADER_BYTES, end));
     const instead = this.#reply(name, new BodyReader(data, start + HEADER_BYTES, end));
-    return instead ?? guard?.message(name, data, start, end);
+    const said = instead ?? guard?.message(name, data, start, end);
+    this.noteFindings();
+    return said;
+  }
+
+  /** Records what was found since the last call. @throws Fault RECORDING_UNWRITABLE */
+  noteFindings(): void {
+    const { guard } = this.#options;
+    if (guard === undefined || guard.findings.isEmpty) return;
+    for (const finding of guard.findings.take()) this.#log.found(finding);
+  }
+
+  /** A classified column that comes past its view: the wall in the database does not hold. */
+  #checkOrigins(body: BodyReader): void {
+    const name = this.#options.guard?.unmaskedIn(body);
+    if (name === undefined) return;
+    this.#log.found({ kind: FindingKind.UNMASKED, name, count: 1n });
+    throw new Fault(
+      'PERMISSION_DENIED',
+      'the database lets a classified column through unmasked: tell its administrator',
+    );
   }
 
   /** Whether the next row or piece of COPY data, whatever its length, must be whole to be handed on. */
   mustHold(type: string): boolean {
-    const result = this.#exchange.head?.statement?.result;
-    return this.#options.guard?.mustHold(type, result) ?? false;
+    const guard = this.#rowGuard;
+    return guard?.mustHold(type, this.#exchange.head?.statement?.result) ?? false;
   }
 
   #countRow(): void {

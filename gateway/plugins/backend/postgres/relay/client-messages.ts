@@ -8,7 +8,8 @@
 import { isUtf8 } from 'node:buffer';
 import { Fault } from '../../../../../runtime/fault.ts';
 import { UNKNOWN_REACH } from '../masking/statement-reach.ts';
-import { type FrameRules, HEADER_BYTES } from '../wire/frames.ts';
+import { LONGEST_READ_HERE } from '../statements/statement.ts';
+import { type FrameRules, HEADER_BYTES, NOT_YET } from '../wire/frames.ts';
 import {
   describePortalMessage,
   parseMessage,
@@ -21,15 +22,17 @@ import {
 } from '../wire/frontend-messages.ts';
 import { BodyReader } from '../wire/message-body.ts';
 import { type Exchange, Pending } from './exchange.ts';
+import { type LongReading, LongVerdict } from './long-verdict.ts';
 import {
   type JudgedStatement,
+  type NumberedStatement,
   opaqueStatement,
   type StatementLog,
   statementDenial,
 } from './statement-log.ts';
 
 const LONGEST_MESSAGE = 64 * 1024 * 1024;
-const LONGEST_STATEMENT_BYTES = 1024 * 1024;
+const LONGEST_STATEMENT_BYTES = 16 * 1024 * 1024;
 const LONGEST_NAMES = 64 * 1024;
 const MOST_NAMES = 10_000;
 const MOST_PREPARED_BYTES = 16 * 1024 * 1024;
@@ -62,30 +65,52 @@ const DROPPED = Buffer.alloc(0);
 /** Stands for an Execute with a Describe of its portal before it. */
 const DESCRIBE_FIRST = Buffer.alloc(0);
 
-export interface ClientMessagesOptions {
+export interface ClientMessagesOptions extends LongReading {
   readonly exchange: Exchange;
   readonly log: StatementLog;
-  /** Whether the backend is asked to describe each result before it comes. */
-  readonly describesResults: boolean;
+  /** What the backend is asked to describe before it runs, if the client does not ask. */
+  readonly describes: 'each result' | 'each statement' | 'nothing';
   judge(sql: string): JudgedStatement;
 }
+
+/** `bytes` to send, `undefined` to hand on, as a FrameHandler. */
+type Instead = Buffer | typeof NOT_YET | undefined;
 
 export class ClientMessages {
   readonly #exchange: Exchange;
   readonly #log: StatementLog;
   readonly #judge: (sql: string) => JudgedStatement;
 
-  readonly #describesResults: boolean;
+  readonly #describes: ClientMessagesOptions['describes'];
+  readonly #long: LongVerdict;
 
-  constructor({ exchange, log, judge, describesResults }: ClientMessagesOptions) {
-    this.#exchange = exchange;
-    this.#log = log;
-    this.#judge = judge;
-    this.#describesResults = describesResults;
+  constructor(options: ClientMessagesOptions) {
+    this.#exchange = options.exchange;
+    this.#log = options.log;
+    this.#judge = options.judge;
+    this.#describes = options.describes;
+    this.#long = new LongVerdict(options);
+  }
+
+  /** Nobody waits for a verdict any more. */
+  stop(): void {
+    this.#long.forget();
+  }
+
+  /** The statement that waits for its verdict is not to run. @returns whether there was one */
+  cancelWaiting(): boolean {
+    return this.#long.cancel();
   }
 
   /** A FrameHandler for CLIENT_RULES. */
-  handle(data: Buffer, start: number, end: number): Buffer | undefined {
+  handle(data: Buffer, start: number, end: number): Instead {
+    const instead = this.#handle(data, start, end);
+    // A message that came to nothing meanwhile must not leave its verdict to the next one.
+    if (instead !== NOT_YET) this.#long.forget();
+    return instead;
+  }
+
+  #handle(data: Buffer, start: number, end: number): Instead {
     const exchange = this.#exchange;
     const type = String.fromCharCode(data[start] ?? 0);
     if (exchange.terminated) return DROPPED;
@@ -112,7 +137,7 @@ export class ClientMessages {
     return undefined;
   }
 
-  #statement(type: string, body: BodyReader): Buffer | undefined {
+  #statement(type: string, body: BodyReader): Instead {
     switch (type) {
       case 'Q':
         return this.#query(body);
@@ -136,9 +161,9 @@ export class ClientMessages {
     }
   }
 
-  #query(body: BodyReader): Buffer | undefined {
+  #query(body: BodyReader): Instead {
     const judged = this.#judgeText(readQuery(body));
-    return this.#addQuery(judged);
+    return judged === NOT_YET ? NOT_YET : this.#addQuery(judged);
   }
 
   /** Answered as a Query is: an error and ReadyForQuery. */
@@ -156,15 +181,16 @@ export class ClientMessages {
     return denial === undefined ? undefined : REFUSED_QUERY;
   }
 
-  #parse(body: BodyReader): Buffer | undefined {
+  #parse(body: BodyReader): Instead {
     const exchange = this.#exchange;
     const { name, text } = readParse(body);
     const { size, weight } = exchange.statements;
     const full = size >= MOST_NAMES || weight > MOST_PREPARED_BYTES;
     const judged = full ? TOO_MANY_STATEMENTS : this.#judgeText(text);
+    if (judged === NOT_YET) return NOT_YET;
     if (judged.denial !== undefined) return this.#refuse('parse', judged);
     const pending = new Pending('parse', this.#log.nowMs);
-    pending.prepared = { judged, bytes: text.length };
+    pending.prepared = { judged, bytes: judged.keptBytes ?? text.length, described: false };
     pending.statementName = exchange.statements.begin(name, pending.prepared, exchange.batch);
     exchange.add(pending);
     return undefined;
@@ -180,6 +206,7 @@ export class ClientMessages {
     }
     if (exchange.portals.size >= MOST_NAMES) return this.#refuse('bind', TOO_MANY_PORTALS);
     const statement = this.#log.open(prepared.judged, values);
+    statement.source = prepared;
     const pending = new Pending('bind', this.#log.nowMs, statement);
     pending.portalName = exchange.portals.begin(portal, statement, exchange.batch);
     exchange.add(pending);
@@ -195,7 +222,12 @@ export class ClientMessages {
   }
 
   #describe(body: BodyReader): undefined {
-    if (readTarget(body) === undefined) throw violation('malformed Describe');
+    const target = readTarget(body);
+    if (target === undefined) throw violation('malformed Describe');
+    const { statements, portals } = this.#exchange;
+    const { kind, name } = target;
+    const source = kind === 'S' ? statements.peek(name) : portals.peek(name)?.source;
+    if (source !== undefined) source.described = true;
     this.#exchange.add(new Pending('describe', this.#log.nowMs));
   }
 
@@ -206,17 +238,28 @@ export class ClientMessages {
     const statement =
       exchange.portals.lookup(portal, exchange.batch) ?? this.#log.open(UNSEEN_CURSOR, []);
     exchange.namesTouched(statement.names);
-    const { result } = statement;
-    const mustAsk = this.#describesResults && result?.asked === false;
+    const mustAsk = this.#mustAsk(statement);
     if (mustAsk) {
       // What a name stands for may have changed since its Parse: only the portal itself tells.
       const ask = new Pending('describe', this.#log.nowMs, statement);
       ask.isOwn = true;
       exchange.add(ask);
-      result.asked = true;
+      if (statement.result !== undefined) statement.result.asked = true;
+      if (statement.source !== undefined) statement.source.described = true;
     }
     exchange.add(new Pending('execute', this.#log.nowMs, statement));
     return mustAsk ? DESCRIBE_FIRST : undefined;
+  }
+
+  #mustAsk({ result, source }: NumberedStatement): boolean {
+    switch (this.#describes) {
+      case 'each result':
+        return result?.asked === false;
+      case 'each statement':
+        return source?.described !== true;
+      default:
+        return false;
+    }
   }
 
   #describeFirst(execute: Buffer): Buffer {
@@ -242,9 +285,11 @@ export class ClientMessages {
     this.#exchange.add(new Pending('sync', this.#log.nowMs));
   }
 
-  #judgeText(text: Buffer): JudgedStatement {
+  #judgeText(text: Buffer): JudgedStatement | typeof NOT_YET {
     if (text.length > LONGEST_STATEMENT_BYTES) return opaqueStatement('unparsed', TOO_LONG);
+    if (text.length > LONGEST_READ_HERE && this.#long.isOut) return this.#long.take();
     if (!isUtf8(text)) return opaqueStatement('unparsed', NOT_UTF8);
+    if (text.length > LONGEST_READ_HERE) return this.#long.ask(text);
     return this.#judge(text.toString('utf8'));
   }
 }
@@ -258,7 +303,7 @@ const TOO_MANY_STATEMENTS = opaqueStatement(
 );
 const TOO_MANY_PORTALS = opaqueStatement('other', statementDenial('too many portals', '54000'));
 const TOO_LONG = statementDenial(
-  'the text is longer than 1 MiB',
+  'the text is longer than 16 MiB',
   '54000',
   'Bind long values as parameters, or use COPY.',
 );

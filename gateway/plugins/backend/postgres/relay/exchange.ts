@@ -19,6 +19,8 @@ export interface PreparedStatement {
   readonly judged: JudgedStatement;
   /** Length of its text. */
   readonly bytes: number;
+  /** The backend was asked what its result looks like. */
+  described: boolean;
 }
 
 /** A message that the backend has not answered yet. All have one shape: one is made for each message. */

@@ -46,6 +46,12 @@ export class NameTable<T> {
     return change.value;
   }
 
+  /** The same for a message that fails by itself if the name means nothing. */
+  peek(name: string): T | undefined {
+    const change = this.#underWay.get(name);
+    return change === undefined ? this.#certain.get(name) : change.value;
+  }
+
   /** A message on its way that gives `name` a meaning, or takes it away. */
   begin(name: string, value: T | undefined, batch: number): NameChange<T> {
     const change = { name, value, batch, generation: this.#generation, reliedOn: false };

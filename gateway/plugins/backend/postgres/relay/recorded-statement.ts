@@ -9,7 +9,7 @@ import type {
   ParameterSchema,
   StatementSchema,
 } from '../../../../../proto/gen/writ/gateway/v1/recording_pb.ts';
-import type { StatementFacts } from '../statements/statement-facts.ts';
+import type { StatementFacts, StatementLiteral } from '../statements/statement-facts.ts';
 import { LIMIT_TARGET, type Target } from '../statements/statement-targets.ts';
 
 type StatementInit = MessageInitShape<typeof StatementSchema>;
@@ -17,73 +17,104 @@ type ParameterInit = MessageInitShape<typeof ParameterSchema>;
 type Value = Uint8Array | string | null;
 
 /** More are left out of a record: the HMAC of the whole text stands for them. */
-const MOST_PARAMETERS = 2000;
+export const MOST_PARAMETERS = 2000;
+const MOST_TABLES = 2000;
 /** Longer values are kept as HMACs. */
 const LONGEST_VALUE = 4096;
+/** Of the values of one record, which is one event of at most 8 MiB. */
+const MOST_VALUE_BYTES = 2 * 1024 * 1024;
 const INTEGER = /^\d{1,19}$/;
 const COMMENT = /--|\/\*/;
 
+/** What a record keeps of one statement, but for the values that are bound to it. */
+export interface RecordedText {
+  readonly fingerprint: string;
+  readonly text: string;
+  readonly class: string;
+  readonly tables: string[];
+  readonly literals: readonly ParameterInit[];
+  /** Empty if the record has all that the client wrote. */
+  readonly textHmac: Uint8Array;
+}
+
+/**
+ * @param written what the client wrote: text, or its bytes
+ * @param hmacKey never leaves the gateway
+ * @param isPart whether the facts are of a part of it
+ */
+export function recordText(
+  facts: StatementFacts,
+  written: string | Buffer,
+  { hmacKey, isPart }: { hmacKey: Uint8Array; isPart: boolean },
+): RecordedText {
+  const { fingerprint, text, class: statementClass } = facts;
+  const tables = facts.tables.slice(0, MOST_TABLES);
+  const literals = recordLiterals(facts.literals, hmacKey);
+  const isWhole =
+    !isPart &&
+    text !== '' &&
+    literals.length === facts.literals.length &&
+    tables.length === facts.tables.length &&
+    literals.every(({ content }) => content?.case === 'value') &&
+    !COMMENT.test(typeof written === 'string' ? written : written.toString('latin1'));
+  const textHmac = isWhole ? NO_HMAC : hmac(written, hmacKey);
+  return { fingerprint, text, class: statementClass, tables, literals, textHmac };
+}
+
 /** What a record keeps of one statement, each time that it is run. */
 export class StatementRecord {
-  readonly #facts: StatementFacts;
-  readonly #sql: string;
+  readonly #make: () => RecordedText;
+  readonly #parameterTargets: ReadonlyMap<number, Target>;
   readonly #hmacKey: Uint8Array;
-  readonly #tables: string[];
-  #literals: ParameterInit[] | undefined;
-  #textHmac: Uint8Array | undefined;
+  #made: RecordedText | undefined;
 
-  /** @param hmacKey never leaves the gateway */
-  constructor(facts: StatementFacts, sql: string, hmacKey: Uint8Array) {
-    this.#facts = facts;
-    this.#sql = sql;
+  /** @param make is called when the statement is recorded for the first time */
+  constructor(
+    make: () => RecordedText,
+    parameterTargets: ReadonlyMap<number, Target>,
+    hmacKey: Uint8Array,
+  ) {
+    this.#make = make;
+    this.#parameterTargets = parameterTargets;
     this.#hmacKey = hmacKey;
-    this.#tables = [...facts.tables];
   }
 
   /** @param bound values of the client's own parameters, $1 first: text, binary, or null for NULL */
   of(bound: readonly Value[]): StatementInit {
-    const { fingerprint, text, class: statementClass } = this.#facts;
-    this.#literals ??= this.#recordLiterals();
-    this.#textHmac ??= this.#isWhole(this.#literals) ? NO_HMAC : hmac(this.#sql, this.#hmacKey);
-    return {
-      fingerprint,
-      text,
-      class: statementClass,
-      tables: this.#tables,
-      parameters: bound.length === 0 ? this.#literals : this.#withBound(this.#literals, bound),
-      textHmac: this.#textHmac,
-    };
-  }
-
-  #recordLiterals(): ParameterInit[] {
-    const recorded: ParameterInit[] = [];
-    for (const literal of this.#facts.literals) {
-      if (recorded.length === MOST_PARAMETERS) break;
-      recorded.push(parameter(literal.position, literal, literal.value, this.#hmacKey));
-    }
-    return recorded;
+    this.#made ??= this.#make();
+    const { fingerprint, text, class: statementClass, tables, literals, textHmac } = this.#made;
+    const parameters =
+      bound.length === 0 ? (literals as ParameterInit[]) : this.#withBound(literals, bound);
+    return { fingerprint, text, class: statementClass, tables, parameters, textHmac };
   }
 
   #withBound(literals: readonly ParameterInit[], bound: readonly Value[]): ParameterInit[] {
-    const { parameterTargets } = this.#facts;
     const recorded = [...literals];
+    let left = MOST_VALUE_BYTES;
     for (const [index, value] of bound.entries()) {
-      if (recorded.length === MOST_PARAMETERS) break;
-      const target = parameterTargets.get(index + 1);
-      recorded.push(parameter(index + 1, target, value, this.#hmacKey));
+      if (recorded.length === MOST_PARAMETERS || left <= 0) break;
+      const target = this.#parameterTargets.get(index + 1);
+      const one = parameter(index + 1, target, value, this.#hmacKey);
+      left -= one.content?.value?.length ?? 0;
+      recorded.push(one);
     }
     return recorded;
   }
+}
 
-  /** Whether the record has all that the client wrote. */
-  #isWhole(literals: readonly ParameterInit[]): boolean {
-    return (
-      this.#facts.text !== '' &&
-      literals.length === this.#facts.literals.length &&
-      literals.every(({ content }) => content?.case === 'value') &&
-      !COMMENT.test(this.#sql)
-    );
+function recordLiterals(
+  literals: readonly StatementLiteral[],
+  hmacKey: Uint8Array,
+): ParameterInit[] {
+  const recorded: ParameterInit[] = [];
+  let left = MOST_VALUE_BYTES;
+  for (const literal of literals) {
+    if (recorded.length === MOST_PARAMETERS || left <= 0) break;
+    const one = parameter(literal.position, literal, literal.value, hmacKey);
+    left -= one.content?.value?.length ?? 0;
+    recorded.push(one);
   }
+  return recorded;
 }
 
 const NO_HMAC = new Uint8Array();

@@ -22,6 +22,11 @@ const MOST_PENDING_BYTES = 16 * 1024 * 1024;
 const FINISH_TIMEOUT_MS = 1000;
 
 export interface RelayOptions {
+  /**
+   * Takes what is to be called when the client asks for a cancel. It returns whether there was a
+   * statement to cancel that the backend has not seen.
+   */
+  onCancel?(cancel: () => boolean): void;
   readonly client: Socket;
   readonly backend: Socket;
   readonly session: Pick<Session, 'signal' | 'counts' | 'recorder' | 'budget'>;
@@ -35,6 +40,8 @@ export interface RelayOptions {
   /** Undefined if nothing that the backend says is masked here. */
   readonly guard: ResultGuard | undefined;
   judge(sql: string): JudgedStatement;
+  /** As `judge`, for texts that would hold up others. @param text UTF-8; must not change until then */
+  judgeLong(text: Uint8Array, signal: AbortSignal): Promise<JudgedStatement>;
 }
 
 export interface RelayEnd {
@@ -58,6 +65,7 @@ class Relay {
   readonly #exchange = new Exchange();
   readonly #log: StatementLog;
   readonly #replies: BackendReplies;
+  readonly #messages: ClientMessages;
   readonly #up: FrameStream;
   readonly #down: FrameStream;
   readonly #unlisten: (() => void)[] = [];
@@ -68,7 +76,8 @@ class Relay {
   #ended = false;
 
   constructor(options: RelayOptions, resolve: (end: RelayEnd) => void) {
-    const { client, backend, session, judge, clock, onStatement, role, guard, mayListen } = options;
+    const { client, backend, session, clock, onStatement, role, guard, mayListen } = options;
+    const { judge, judgeLong } = options;
     const exchange = this.#exchange;
     this.#options = options;
     this.#resolve = resolve;
@@ -76,8 +85,12 @@ class Relay {
     this.#backend = backend;
     const { counts, recorder, budget } = session;
     const log = new StatementLog({ recorder, counts, budget, clock, onStatement });
-    const describesResults = guard?.needsDescription === true;
-    const messages = new ClientMessages({ exchange, log, judge, describesResults });
+    const describes = guard?.describes ?? 'nothing';
+    const resume = () => this.#resumeClient();
+    const messages = new ClientMessages({
+      ...{ exchange, log, judge, judgeLong, resume, describes },
+    });
+    this.#messages = messages;
     this.#log = log;
     this.#keptRows = options.keepsRows ? new KeptRows(recorder) : undefined;
     this.#replies = new BackendReplies({ exchange, log, counts, budget, role, guard, mayListen });
@@ -96,6 +109,10 @@ class Relay {
     const abort = () => this.#end('gateway', Fault.from(signal.reason));
     signal.addEventListener('abort', abort);
     this.#unlisten.push(() => signal.removeEventListener('abort', abort));
+    // A statement that is under way is for the backend to cancel.
+    this.#options.onCancel?.(
+      () => !this.#ended && this.#exchange.pendingCount === 0 && this.#messages.cancelWaiting(),
+    );
     this.#listen(this.#client, 'data', (chunk) => this.#fromClient(chunk));
     this.#listen(this.#client, 'drain', () => this.#balance());
     this.#listen(this.#client, 'end', () => this.#clientEnded());
@@ -116,8 +133,19 @@ class Relay {
 
   #fromClient(chunk: Buffer): void {
     this.#options.session.counts.bytesUp += chunk.length;
+    this.#takeFromClient(chunk);
+  }
+
+  /** A verdict that the client's messages waited for is there. */
+  #resumeClient(): void {
+    if (!this.#ended) this.#takeFromClient(undefined);
+  }
+
+  /** @param chunk undefined to go on with what is held */
+  #takeFromClient(chunk: Buffer | undefined): void {
     try {
-      this.#up.push(chunk, this.#toBackend);
+      if (chunk === undefined) this.#up.resume(this.#toBackend);
+      else this.#up.push(chunk, this.#toBackend);
       this.#balance();
     } catch (error) {
       this.#end('gateway', Fault.from(error));
@@ -150,17 +178,19 @@ class Relay {
     this.#isCutOff = !this.#down.atBoundary;
   };
 
-  /** Who cannot write, or waits for too many answers, does not read. */
+  /** Who cannot write, or waits for a verdict or too many answers, does not read. */
   #balance(): void {
     const { pendingCount, pendingBytes } = this.#exchange;
     const crowded = pendingCount > MOST_PENDING || pendingBytes > MOST_PENDING_BYTES;
-    setFlowing(this.#client, !this.#backend.writableNeedDrain && !crowded);
+    const waits = crowded || this.#up.isWaiting;
+    setFlowing(this.#client, !this.#backend.writableNeedDrain && !waits);
     setFlowing(this.#backend, !this.#client.writableNeedDrain);
   }
 
   /** A transaction waits for its client (threats P12): only what the backend must answer ends the wait. */
   #watchIdle(): void {
-    const isIdle = !this.#replies.isAtRest && this.#exchange.pendingCount === 0;
+    const isIdle =
+      !this.#replies.isAtRest && this.#exchange.pendingCount === 0 && !this.#up.isWaiting;
     if (isIdle === (this.#idle !== undefined)) return;
     clearTimeout(this.#idle);
     this.#idle = undefined;
@@ -190,11 +220,22 @@ class Relay {
     this.#unlisten.push(() => clearTimeout(timer));
   }
 
+  /** What the client was sent last may have held something. */
+  #noteFindings(): void {
+    try {
+      this.#replies.noteFindings();
+    } catch {
+      // A record that cannot be written has ended the session.
+    }
+  }
+
   /** The first end counts. */
   #end(by: RelayEnd['by'], fault?: Fault): void {
     if (this.#ended) return;
     this.#ended = true;
     clearTimeout(this.#idle);
+    this.#noteFindings();
+    this.#messages.stop();
     for (const unlisten of this.#unlisten.splice(0)) unlisten();
     this.#client.pause();
     this.#backend.pause();

@@ -7,6 +7,7 @@ import type { Clock } from '../../../../../runtime/clock.ts';
 import type { Recorder } from '../../../../recording/recorder.ts';
 import type { Budget } from '../../../../session/budget.ts';
 import type { SessionCounts } from '../../../../session/session-desk.ts';
+import type { Finding } from '../masking/findings.ts';
 import { StatementResult } from '../masking/result-guard.ts';
 import type { StatementReach } from '../masking/statement-reach.ts';
 import type { PostgresError } from '../wire/errors.ts';
@@ -26,6 +27,8 @@ export interface JudgedStatement {
   readonly names?: NamesTouched | undefined;
   /** Where the gateway masks: what the statement's results may show. */
   readonly reach?: StatementReach | undefined;
+  /** What it takes to remember it, if that is not its text. */
+  readonly keptBytes?: number;
   /** What a recording may hold of it (threats S9); number and denial are added. */
   record(bound: readonly BoundValue[]): StatementInit;
 }
@@ -47,6 +50,8 @@ export interface NumberedStatement {
   readonly denial: StatementDenial | undefined;
   readonly names: NamesTouched | undefined;
   readonly result: StatementResult | undefined;
+  /** What it was bound from, if that is known. */
+  source: { described: boolean } | undefined;
 }
 
 export interface StatementOutcome {
@@ -112,7 +117,7 @@ export class StatementLog {
     if (denial === undefined && !NOT_SYNCED.has(judged.class)) this.#mustSync = true;
     onStatement(judged.class, denial === undefined ? 'allowed' : 'denied');
     const result = judged.reach === undefined ? undefined : new StatementResult(judged.reach);
-    return { number, denial, names: judged.names, result };
+    return { number, denial, names: judged.names, result, source: undefined };
   }
 
   close({ number }: NumberedStatement, outcome: StatementOutcome): void {
@@ -127,6 +132,11 @@ export class StatementLog {
       maskedColumns: maskedColumns === undefined ? NONE : [...maskedColumns],
     };
     this.#options.recorder.write({ case: 'result', value });
+  }
+
+  /** Something was noticed in what the backend sends. */
+  found(finding: Finding): void {
+    this.#options.recorder.write({ case: 'finding', value: { ...finding } });
   }
 
   /** To be called before what was opened goes to the backend. */
@@ -151,4 +161,9 @@ export function statementDenial(rule: string, sqlstate = '42501', hint?: string)
     ...(hint === undefined ? {} : { hint }),
   };
   return { rule, error };
+}
+
+/** A statement that could not be read, so that nobody knows what it would do. */
+export function notJudged(why: string): JudgedStatement {
+  return opaqueStatement('unparsed', statementDenial('statement-not-judged', '42501', why));
 }

@@ -1,4 +1,5 @@
 import type { PostgresRights } from '../../../../../proto/gen/writ/resource/v1/resource_pb.ts';
+import type { SettingRules } from '../client/setting-rules.ts';
 import type { StatementFacts } from './statement-facts.ts';
 import { ALWAYS_REFUSED, type RuleName, ruleOf } from './statement-verdict.ts';
 
@@ -9,13 +10,16 @@ type Facts = Pick<StatementFacts, 'verdict' | 'relations' | 'functions'>;
  * and COPY; starting and ending transactions, harmless settings and the like belong to every session.
  * The class `any` is full rights for a trusted tool: the database's rights alone hold then, and what
  * the gateway itself rests on.
+ * @param settings of its backend
  * @returns the rule that refuses it; undefined if it may pass
  */
 export function guardStatement(
   facts: Facts,
   { statements, rules }: Pick<PostgresRights, 'statements' | 'rules'>,
+  settings: Pick<SettingRules, 'refuse'>,
 ): RuleName | undefined {
-  const { forbidden, needs, copies } = facts.verdict;
+  const { needs, copies, sets } = facts.verdict;
+  const forbidden = facts.verdict.forbidden ?? settings.refuse(sets);
   const isAny = statements.includes('any');
   if (forbidden !== undefined && (!isAny || ALWAYS_REFUSED.has(forbidden))) return forbidden;
   const lacking = isAny ? undefined : needs.find((need) => !statements.includes(need));

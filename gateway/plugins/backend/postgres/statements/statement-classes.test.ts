@@ -4,6 +4,7 @@ import {
   type PostgresRights,
   PostgresRightsSchema,
 } from '../../../../../proto/gen/writ/resource/v1/resource_pb.ts';
+import { SettingRules } from '../client/setting-rules.ts';
 import { guardStatement } from './guard-statement.ts';
 import { StatementReader } from './statement.ts';
 
@@ -57,8 +58,12 @@ describe('guardStatement with classes and rules', () => {
     await StatementReader.load();
     reader = new StatementReader({ classified: new Map(), cacheBytes: 100_000 });
   });
+  const settings = new SettingRules({
+    settingsAllowed: ['app.locale'],
+    settingCeilings: { statement_timeout: 30_000n },
+  });
   const rule = (sql: string, statements: string[], rules?: PostgresRights['rules']) =>
-    guardStatement(reader.read(sql), { statements, rules });
+    guardStatement(reader.read(sql), { statements, rules }, settings);
   const rules = (init: { tables?: string[]; functions?: string[]; noCopy?: boolean }) =>
     create(PostgresRightsSchema, { rules: init }).rules;
 
@@ -99,6 +104,42 @@ describe('guardStatement with classes and rules', () => {
     assert.equal(rule('alter function f() set role = x', ['ddl']), 'set-role');
     assert.equal(rule('alter database d set role = x', ['ddl']), 'setting-not-allowed');
     assert.equal(rule(`do $$ begin set role x; end $$`, ['ddl', 'write']), 'do-block');
+  });
+
+  it('P11 judges settings by what the backend allows, however they are written', () => {
+    const made = (clause: string) =>
+      `create function f() returns int language sql set ${clause} as $$ select 1 $$`;
+    for (const sql of ["set app.locale = 'de'", "select set_config('App.Locale', $1, true)"]) {
+      assert.equal(rule(sql, ['read']), undefined, sql);
+    }
+    for (const sql of ["set app.tenant = '7'", 'set local temp_file_limit = -1']) {
+      assert.equal(rule(sql, ['read']), 'setting-not-allowed', sql);
+    }
+    for (const sql of [
+      "set statement_timeout = '10s'",
+      'set local statement_timeout = 1',
+      'reset statement_timeout',
+      'set statement_timeout to default',
+      "select set_config('statement_timeout', '30s', false)",
+      made("statement_timeout = '5s'"),
+    ]) {
+      assert.equal(rule(sql, ['read', 'ddl']), undefined, sql);
+    }
+    for (const sql of [
+      'set statement_timeout = 0',
+      'set session statement_timeout = -1',
+      "set local statement_timeout = '1min'",
+      "select set_config('statement_timeout', '0', false)",
+      "select set_config('STATEMENT_TIMEOUT', $1, false)",
+      "select 1; select set_config('statement_timeout', '31s', true)",
+      made('statement_timeout = 0'),
+      'alter function f() set statement_timeout = 0',
+      'set work_mem = 300000',
+    ]) {
+      assert.equal(rule(sql, ['read', 'ddl']), 'setting-too-high', sql);
+    }
+    assert.equal(rule('set statement_timeout = 0', ['any']), undefined);
+    assert.equal(rule('alter role current_user set statement_timeout = 0', ['ddl']), 'role-change');
   });
 
   it('sees forbidden functions in whatever they stand', () => {

@@ -13,6 +13,7 @@ import {
   startPostgres,
   type TestPostgres,
 } from '../../../../../test/fixtures/postgres.ts';
+import { SettingRules } from '../client/setting-rules.ts';
 import { guardStatement } from './guard-statement.ts';
 import { StatementReader } from './statement.ts';
 import type { StatementFacts } from './statement-facts.ts';
@@ -175,7 +176,11 @@ for (const version of POSTGRES_VERSIONS) {
       const seen = { passed: 0, refused: 0 };
       for (const sql of mutations()) {
         const facts = reader.read(sql);
-        const refused = guardStatement(facts, { statements: ['read'], rules: undefined });
+        const refused = guardStatement(
+          facts,
+          { statements: ['read'], rules: undefined },
+          new SettingRules(),
+        );
         seen[refused === undefined ? 'passed' : 'refused'] += 1;
         if (await disagrees(client, { sql, facts, refused })) wrong.push(JSON.stringify(sql));
       }

@@ -4,11 +4,12 @@
  * this layer says no early and clearly, and keeps out what every login of a database may do.
  */
 import { isUnbounded } from './statement-bounds.ts';
-import { refuseToSet } from './statement-settings.ts';
+import { judgeSetting } from './statement-settings.ts';
 import {
   type Fields,
   fieldsIf,
   fieldsOf,
+  isNodeType,
   listOf,
   namesOf,
   nodeOf,
@@ -25,12 +26,13 @@ import {
   type Verdict,
 } from './statement-verdict.ts';
 
-const READ: Verdict = { ...FREE, class: 'read', needs: ['read'] };
+export const READ: Verdict = { ...FREE, class: 'read', needs: ['read'] };
 const WRITE: Verdict = { ...FREE, class: 'write', needs: ['write'] };
 const UNBOUNDED_WRITE: Verdict = { ...WRITE, needs: ['write', 'unbounded'] };
 const DDL: Verdict = { ...FREE, class: 'ddl', needs: ['ddl'] };
 const LISTEN: Verdict = { ...FREE, class: 'other', needs: ['listen'] };
 const SESSION: Verdict = { ...FREE, class: 'session' };
+const NO_SETTING: Verdict = { ...SESSION, forbidden: 'setting-not-allowed' };
 
 /** A text that the grammar does not take. */
 export const UNREADABLE: Verdict = {
@@ -117,7 +119,7 @@ function judgeStatement(statement: unknown): Verdict {
     case 'TransactionStmt':
       return judgeTransaction(fields);
     case 'VariableSetStmt':
-      return { ...SESSION, forbidden: judgeSet(fields) };
+      return judgeSet(fields);
     default:
       return withExpressions(judgeOther(type), fields);
   }
@@ -135,8 +137,9 @@ function withExpressions(verdict: Verdict, tree: unknown): Verdict {
   let result = verdict;
   walk(tree, (fields) => {
     if (fields.intoClause !== undefined) result = stronger(result, DDL);
-    for (const [type, node] of Object.entries(fields)) {
-      const found = judgeNode(type, fieldsOf(node));
+    for (const type in fields) {
+      if (!isNodeType(type)) continue;
+      const found = judgeNode(type, fieldsOf(fields[type]));
       if (found !== undefined) result = stronger(result, found);
     }
   });
@@ -148,7 +151,7 @@ function judgeNode(type: string, fields: Fields): Verdict | undefined {
   if (type === 'LockingClause') return WRITE;
   if (type === 'SelectStmt') return READ;
   // The SET clause of a function, which holds while it runs.
-  if (type === 'VariableSetStmt') return { ...SESSION, forbidden: judgeSet(fields) };
+  if (type === 'VariableSetStmt') return judgeSet(fields);
   if (!CHANGES.test(type)) return undefined;
   // A rule of this view calls set_config().
   const setsSettings = fieldsOf(fields.relation).relname === 'pg_settings';
@@ -159,7 +162,7 @@ function judgeNode(type: string, fields: Fields): Verdict | undefined {
 function judgeFunction({ funcname, args }: Fields): Verdict | undefined {
   const name = namesOf(funcname)?.at(-1) ?? '';
   const given = listOf(args);
-  if (name === 'set_config') return { ...SESSION, forbidden: judgeSetConfig(given) };
+  if (name === 'set_config') return judgeSetConfig(given);
   if (name === 'pg_notify') return LISTEN;
   if (WRITING_FUNCTIONS.test(name)) return WRITE;
   // Its form with two arguments runs the second one.
@@ -169,9 +172,11 @@ function judgeFunction({ funcname, args }: Fields): Verdict | undefined {
   return forbidden === undefined ? undefined : { ...FREE, class: 'other', forbidden };
 }
 
-function judgeSetConfig([name, value]: readonly unknown[]): RuleName | undefined {
+function judgeSetConfig([name, value]: readonly unknown[]): Verdict {
   const setting = stringConstant(name);
-  return setting === undefined ? 'pinned-setting' : refuseToSet(setting, stringConstant(value));
+  return setting === undefined
+    ? { ...SESSION, forbidden: 'pinned-setting' }
+    : judgeSetting(setting, stringConstant(value));
 }
 
 function judgeCopy(fields: Fields): Verdict {
@@ -200,20 +205,18 @@ function judgeTransaction({ kind }: Fields): Verdict {
   return { ...FREE, class: 'transaction', forbidden };
 }
 
-function judgeSet({ kind, name, args }: Fields): RuleName | undefined {
+function judgeSet({ kind, name, args }: Fields): Verdict {
   switch (kind) {
     case 'VAR_RESET':
     case 'VAR_RESET_ALL':
     case 'VAR_SET_DEFAULT':
-      return undefined;
+      return SESSION;
     case 'VAR_SET_MULTI':
-      return name === 'TRANSACTION' || name === 'SESSION CHARACTERISTICS'
-        ? undefined
-        : 'setting-not-allowed';
+      return name === 'TRANSACTION' || name === 'SESSION CHARACTERISTICS' ? SESSION : NO_SETTING;
     case 'VAR_SET_VALUE':
-      return refuseToSet(textOf(name), settingValue(listOf(args)));
+      return judgeSetting(textOf(name), settingValue(listOf(args)));
     default:
-      return 'setting-not-allowed';
+      return NO_SETTING;
   }
 }
 

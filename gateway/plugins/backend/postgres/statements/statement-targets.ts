@@ -86,7 +86,8 @@ class TargetFinder implements Targets {
   }
 
   #visitAll(fields: Fields, scope: Scope): void {
-    for (const child of Object.values(fields)) {
+    for (const key in fields) {
+      const child = fields[key];
       if (typeof child === 'object') this.visit(child, scope);
     }
   }

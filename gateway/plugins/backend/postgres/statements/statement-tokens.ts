@@ -31,12 +31,12 @@ export interface PlainText {
 
 const TOKEN = new RegExp(
   [
-    String.raw`(?<blank>[ \t\n\r\f\v]+|--[^\n\r]*)`,
-    String.raw`(?<block>\/\*)`,
+    String.raw`[ \t\n\r\f\v]+|--[^\n\r]*`,
+    String.raw`\/\*`,
     // Strings: escaped, then standard ones and those of bits and code points.
     String.raw`[eE]'[^'\\]*(?:(?:''|\\[\s\S])[^'\\]*)*'`,
     `(?:[bBxX]|[uU]&)?'[^']*(?:''[^']*)*'`,
-    String.raw`(?<dollar>\$(?:[A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]*)?\$)`,
+    String.raw`\$(?:[A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]*)?\$`,
     String.raw`\$\d+`,
     `(?:[uU]&)?"[^"]*(?:""[^"]*)*"`,
     // The letter before a string that does not end is no word.
@@ -47,29 +47,56 @@ const TOKEN = new RegExp(
   'y',
 );
 const BLOCK_COMMENT_PART = /\/\*|\*\//g;
+const DOLLAR = 0x24;
+const MINUS = 0x2d;
+const SLASH = 0x2f;
+const STAR = 0x2a;
+const SPACE = 0x20;
+
+/** A text that has no tokens of SQL. */
+export class NoTokens extends Error {}
 
 /**
  * The tokens of a text that PostgreSQL's grammar takes; blanks and comments are left out.
- * @throws Error on what is no SQL
+ * @throws NoTokens
  */
 export function tokenize(sql: string): Token[] {
-  const bytes = Buffer.from(sql, 'utf8').toString('latin1');
+  const bytes = bytesOf(sql);
   const tokens: Token[] = [];
-  let offset = 0;
-  while (offset < bytes.length) {
+  scanTokens(bytes, (offset, end) => tokens.push({ offset, raw: bytes.slice(offset, end) }));
+  return tokens;
+}
+
+/** A text's bytes of UTF-8, each as a character. */
+export function bytesOf(sql: string): string {
+  return Buffer.from(sql, 'utf8').toString('latin1');
+}
+
+/**
+ * As `tokenize`, one by one, for texts whose tokens should not all be in memory.
+ * @param bytes as `bytesOf` gives them
+ */
+export function scanTokens(bytes: string, visit: (start: number, end: number) => void): void {
+  for (let offset = 0; offset < bytes.length; ) {
     TOKEN.lastIndex = offset;
-    const match = TOKEN.exec(bytes);
-    if (match === null) throw new Error('no token of SQL');
-    const { blank, block, dollar } = match.groups ?? {};
-    let end = offset + match[0].length;
-    if (block !== undefined) end = endOfComment(bytes, offset);
-    if (dollar !== undefined) end = endOfDollarString(bytes, end, dollar);
-    if (blank === undefined && block === undefined) {
-      tokens.push({ offset, raw: bytes.slice(offset, end) });
+    if (!TOKEN.test(bytes)) throw new NoTokens('no token of SQL');
+    let end = TOKEN.lastIndex;
+    const [first, second] = [bytes.charCodeAt(offset), bytes.charCodeAt(offset + 1)];
+    const isComment = end === offset + 2 && first === SLASH && second === STAR;
+    if (isComment) end = endOfComment(bytes, offset);
+    if (isDollarQuote(bytes, offset, end)) {
+      end = endOfDollarString(bytes, end, bytes.slice(offset, end));
     }
+    const isBlank = first <= SPACE || (first === MINUS && second === MINUS);
+    if (!isBlank && !isComment) visit(offset, end);
     offset = end;
   }
-  return tokens;
+}
+
+function isDollarQuote(bytes: string, start: number, end: number): boolean {
+  return (
+    end > start + 1 && bytes.charCodeAt(start) === DOLLAR && bytes.charCodeAt(end - 1) === DOLLAR
+  );
 }
 
 /** Comments nest. */
@@ -77,7 +104,7 @@ function endOfComment(bytes: string, start: number): number {
   BLOCK_COMMENT_PART.lastIndex = start;
   for (let depth = 0; ; ) {
     const match = BLOCK_COMMENT_PART.exec(bytes);
-    if (match === null) throw new Error('a comment does not end');
+    if (match === null) throw new NoTokens('a comment does not end');
     depth += match[0] === '/*' ? 1 : -1;
     if (depth === 0) return BLOCK_COMMENT_PART.lastIndex;
   }
@@ -85,7 +112,7 @@ function endOfComment(bytes: string, start: number): number {
 
 function endOfDollarString(bytes: string, from: number, quote: string): number {
   const end = bytes.indexOf(quote, from);
-  if (end < 0) throw new Error('a string does not end');
+  if (end < 0) throw new NoTokens('a string does not end');
   return end + quote.length;
 }
 

@@ -9,10 +9,20 @@ export type Fields = Readonly<Record<string, unknown>>;
 
 /** A node's type and fields; undefined if the value is no node. */
 export function nodeOf(value: unknown): readonly [string, Fields] | undefined {
-  const entries = Object.entries(fieldsOf(value));
-  const [type, fields] = entries[0] ?? [];
-  if (entries.length !== 1 || type === undefined || !/^[A-Z]/.test(type)) return undefined;
-  return [type, fieldsOf(fields)];
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined;
+  let only: string | undefined;
+  for (const key in value) {
+    if (only !== undefined) return undefined;
+    only = key;
+  }
+  if (only === undefined || !isNodeType(only)) return undefined;
+  return [only, fieldsOf((value as Fields)[only])];
+}
+
+/** Whether a key is a node's type, such as `SelectStmt`, rather than a field's name. */
+export function isNodeType(key: string): boolean {
+  const first = key.charCodeAt(0);
+  return first >= 0x41 && first <= 0x5a;
 }
 
 /** Fields of the node if it has this type. */
@@ -64,8 +74,12 @@ export function walk(tree: unknown, visit: (fields: Fields) => void): void {
     return;
   }
   if (typeof tree !== 'object' || tree === null) return;
-  visit(tree as Fields);
-  for (const child of Object.values(tree)) walk(child, visit);
+  const fields = tree as Fields;
+  visit(fields);
+  for (const key in fields) {
+    const child = fields[key];
+    if (typeof child === 'object') walk(child, visit);
+  }
 }
 
 /** Names of the common table expressions anywhere in the tree. */
@@ -79,39 +93,48 @@ export function cteNames(tree: unknown): ReadonlySet<string> {
   return names;
 }
 
-/** `schema.table` or `table` of every relation that the tree names, each once. */
-export function tableNames(tree: unknown): string[] {
-  const ctes = cteNames(tree);
+/** What a tree names, in all its statements. */
+export interface TreeNames {
+  /** `schema.table` or `table` of every relation, each once. */
+  readonly tables: readonly string[];
+  /** As `tables`, with what common table expressions hide. */
+  readonly relations: ReadonlySet<string>;
+  /** `schema.name` or `name` of every function that is called. */
+  readonly functions: ReadonlySet<string>;
+  /** Whether a setting is set, by its name. */
+  readonly setsSettings: boolean;
+  /** How many rows each VALUES has. */
+  readonly rowCounts: readonly number[];
+}
+
+export function namesOfTree(tree: unknown): TreeNames {
+  const ctes = new Set<string>();
   const tables = new Set<string>();
+  const relations = new Set<string>();
+  const functions = new Set<string>();
+  const rowCounts: number[] = [];
+  let setsSettings = false;
   walk(tree, (fields) => {
-    if (typeof fields.relname !== 'string') return;
-    const name = relationName(fields);
-    if (!ctes.has(name)) tables.add(name);
-  });
-  return [...tables].sort();
-}
-
-/** As `tableNames`, with what common table expressions hide. */
-export function relationNames(tree: unknown): ReadonlySet<string> {
-  const names = new Set<string>();
-  walk(tree, (fields) => {
-    if (typeof fields.relname === 'string') names.add(relationName(fields));
+    if (typeof fields.relname === 'string') tables.add(relationName(fields));
+    if (fields.CommonTableExpr !== undefined) {
+      ctes.add(textOf(fieldsOf(fields.CommonTableExpr).ctename));
+    }
+    if (fields.funcname !== undefined) addName(functions, namesOf(fields.funcname));
     // DROP, COMMENT, GRANT on names without a RangeVar.
-    const parts = fieldsIf('List', fields)?.items;
-    const name = namesOf(parts)?.slice(-2).join('.') ?? '';
-    if (name !== '') names.add(name);
+    if (fields.List !== undefined) {
+      addName(relations, namesOf(fieldsIf('List', fields)?.items)?.slice(-2));
+    }
+    setsSettings ||= fields.VariableSetStmt !== undefined;
+    if (fields.valuesLists !== undefined) rowCounts.push(listOf(fields.valuesLists).length);
   });
-  return names;
+  for (const name of tables) relations.add(name);
+  const shown = [...tables].filter((name) => !ctes.has(name)).sort();
+  return { tables: shown, relations, functions, setsSettings, rowCounts };
 }
 
-/** `schema.name` or `name` of every function that the tree calls. */
-export function functionNames(tree: unknown): ReadonlySet<string> {
-  const names = new Set<string>();
-  walk(tree, (fields) => {
-    const name = namesOf(fields.funcname)?.join('.') ?? '';
-    if (name !== '') names.add(name);
-  });
-  return names;
+function addName(names: Set<string>, parts: readonly string[] | undefined): void {
+  const name = parts?.join('.') ?? '';
+  if (name !== '') names.add(name);
 }
 
 /** @param relation fields of a RangeVar */

@@ -1,5 +1,6 @@
 /** What reading a statement decides about it, before anybody's rights are known. */
-import type { SettingRule } from './statement-settings.ts';
+import type { SettingChange, SettingRefusal } from '../client/setting-rules.ts';
+import type { PinnedRule } from '../client/settings.ts';
 
 /** As Statement.class of a recording, the weakest first. */
 export const STATEMENT_CLASSES = [
@@ -44,15 +45,21 @@ export type RuleName =
   | 'role-change'
   | 'server-file'
   | 'sql-in-function'
+  | 'statement-not-judged'
   | 'statement-too-long'
   | 'table-refused'
   | 'unreadable-statement'
-  | SettingRule;
+  | PinnedRule
+  | SettingRefusal;
 
-/** These hold whatever a grant says: the gateway's reading, and who the session is, rest on them. */
+/**
+ * These hold whatever a grant says: the gateway's reading, and who the session is and when it ends, rest
+ * on them. A prepared transaction would hold its locks when the session and its role are gone.
+ */
 export const ALWAYS_REFUSED: ReadonlySet<RuleName> = new Set([
   'copy-program',
   'pinned-setting',
+  'prepared-transaction',
   'set-role',
 ]);
 
@@ -63,10 +70,12 @@ export interface Verdict {
   /** The rule that refuses it whatever classes the grant has. */
   readonly forbidden: RuleName | undefined;
   readonly copies: boolean;
+  /** Settings that it changes, but those which the gateway rests on. */
+  readonly sets: readonly SettingChange[];
 }
 
 /** Needs no class: SET, BEGIN, or what was judged before, such as EXECUTE. */
-export const FREE = { needs: [], forbidden: undefined, copies: false } as const;
+export const FREE = { needs: [], forbidden: undefined, copies: false, sets: [] } as const;
 
 export function ruleOf(needed: GrantedClass): RuleName {
   return CLASS_RULES[needed];
@@ -80,5 +89,6 @@ export function stronger(one: Verdict, other: Verdict): Verdict {
     needs: GRANTED_CLASSES.filter((need) => one.needs.includes(need) || other.needs.includes(need)),
     forbidden: one.forbidden ?? other.forbidden,
     copies: one.copies || other.copies,
+    sets: [...one.sets, ...other.sets],
   };
 }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { createHmac } from 'node:crypto';
-import { StatementRecord } from '../relay/recorded-statement.ts';
+import { recordText, StatementRecord } from '../relay/recorded-statement.ts';
 import { StatementReader } from './statement.ts';
 
 const SSN = '536-22-8726';
@@ -19,8 +19,11 @@ describe('StatementReader', () => {
     reader = new StatementReader({ classified, cacheBytes: 1_000_000 });
   });
 
-  const record = (sql: string, bound: (string | Uint8Array | null)[] = []) =>
-    new StatementRecord(reader.read(sql), sql, KEY).of(bound);
+  const record = (sql: string, bound: (string | Uint8Array | null)[] = []) => {
+    const facts = reader.read(sql);
+    const make = () => recordText(facts, sql, { hmacKey: KEY, isPart: false });
+    return new StatementRecord(make, facts.parameterTargets, KEY).of(bound);
+  };
   const parameters = (sql: string, bound: (string | Uint8Array | null)[] = []) =>
     (record(sql, bound).parameters ?? []).map(({ position, target, content }) => {
       const shown = content?.case === 'value' ? content.value : undefined;

@@ -1,8 +1,9 @@
 /** Reads a client's SQL: what it does, which tables it names, and what its literals are meant for. */
-import { fingerprintSync, hasSqlDetails, loadModule, parseSync } from 'libpg-query';
 import type { NamesTouched } from '../relay/statement-log.ts';
+import { isDumpsRestriction } from './dump-setting.ts';
+import { fingerprintOf, loadParser, parseStatements, SyntaxFault } from './parser.ts';
 import type { StatementFacts, StatementLiteral } from './statement-facts.ts';
-import { judge, TOO_LONG, UNREADABLE } from './statement-rules.ts';
+import { judge, READ, TOO_LONG, UNREADABLE } from './statement-rules.ts';
 import {
   contentOf,
   fillIn,
@@ -16,18 +17,12 @@ import { findTargets, type Target, type Targets } from './statement-targets.ts';
 import {
   isPlainName,
   type LiteralToken,
+  NoTokens,
   plainText,
   type Token,
   tokenize,
 } from './statement-tokens.ts';
-import {
-  fieldsOf,
-  functionNames,
-  listOf,
-  relationNames,
-  tableNames,
-  walk,
-} from './statement-tree.ts';
+import { namesOfTree, type TreeNames } from './statement-tree.ts';
 
 export interface StatementReaderOptions {
   /** Classified columns by `schema.table`. */
@@ -36,12 +31,15 @@ export interface StatementReaderOptions {
   readonly cacheBytes: number;
 }
 
-/** Longer texts are not parsed: parsing would hold up all other sessions. */
-const LONGEST_PARSED = 128 * 1024;
+/** Longer texts hold up all other sessions while they are parsed: they go to a thread of their own. */
+export const LONGEST_READ_HERE = 8 * 1024;
+/** Longer texts are not parsed; of a long one, what parsing takes counts. */
+export const LONGEST_PARSED = 1024 * 1024;
+const LONGEST_MESSAGE = 500;
 const BLANK = /^[ \t\n\r\f\v]*$/;
 const NOTHING_HIDDEN: ReadonlySet<number> = new Set();
 
-const UNPARSED: StatementFacts = {
+export const UNPARSED: StatementFacts = {
   fingerprint: '',
   text: '',
   class: 'unparsed',
@@ -63,7 +61,7 @@ export class StatementReader {
 
   /** Loads the parser; once in a process, before the first statement. */
   static load(): Promise<void> {
-    return loadModule();
+    return loadParser();
   }
 
   constructor(options: StatementReaderOptions) {
@@ -83,8 +81,21 @@ export class StatementReader {
     if (template !== undefined && seen !== undefined) return fillIn(seen, template.values);
     try {
       return this.#tokenized(sql, template);
-    } catch {
-      return { ...UNPARSED, ...syntaxError(sql) };
+    } catch (error) {
+      return { ...UNPARSED, ...syntaxError(sql, error) };
+    }
+  }
+
+  /**
+   * As `read`, without what is remembered of others.
+   * @param rowsKept how many rows are left of lists that rows were taken out of
+   */
+  readLong(sql: string, rowsKept: readonly number[]): StatementFacts {
+    if (BLANK.test(sql)) return EMPTY;
+    try {
+      return this.#parse(sql, tokenize(sql), undefined, rowsKept);
+    } catch (error) {
+      return { ...UNPARSED, ...syntaxError(sql, error) };
     }
   }
 
@@ -108,38 +119,52 @@ export class StatementReader {
     return facts;
   }
 
-  #parse(sql: string, tokens: readonly Token[], shape: string | undefined): StatementFacts {
-    const statements = listOf(parseSync(sql).stmts).map((raw) => fieldsOf(raw).stmt);
+  #parse(
+    sql: string,
+    tokens: readonly Token[],
+    shape: string | undefined,
+    rowsKept: readonly number[] = [],
+  ): StatementFacts {
+    const statements = parseStatements(sql);
     const targets = findTargets(statements, (name) => this.#classified.has(name.toLowerCase()));
     checkOffsets(tokens, targets);
     const { text, literals } = plainText(sql, tokens, targets.suspects);
-    const verdict = judge(statements);
+    const verdict = isDumpsRestriction(sql) ? READ : judge(statements);
+    const names = namesOfTree(statements);
+    if (!includesAll(names.rowCounts, rowsKept)) throw new Error('a row is not what it seemed');
     const facts: StatementFacts = {
-      fingerprint: fingerprintSync(sql),
+      fingerprint: fingerprintOf(sql),
       text,
       class: verdict.class,
       verdict,
-      tables: tableNames(statements).filter((name) => name.split('.').every(isPlainName)),
-      relations: relationNames(statements),
-      functions: functionNames(statements),
+      tables: names.tables.filter((name) => name.split('.').every(isPlainName)),
+      relations: names.relations,
+      functions: names.functions,
       literals: literals.map((token) => literalOf(token, targets)),
       parameterTargets: targets.parameters,
       names: namesIn(text),
     };
-    const reusable = targets.suspects.size === 0 && !dependsOnLiterals(statements, text);
+    const reusable = targets.suspects.size === 0 && !dependsOnLiterals(names, text);
     if (shape !== undefined && reusable) this.#shapes.set(shape, facts);
     return facts;
   }
 }
 
-/** A text that the parser takes but the tokenizer does not has none. */
-function syntaxError(sql: string): Pick<StatementFacts, 'syntaxError'> {
+/** A text without tokens is left to the parser to find fault with; if it takes it, there is none. */
+function syntaxError(sql: string, error: unknown): Pick<StatementFacts, 'syntaxError'> {
+  if (error instanceof SyntaxFault) return said(error);
+  if (!(error instanceof NoTokens)) return {};
   try {
-    parseSync(sql);
-  } catch (error) {
-    if (hasSqlDetails(error)) return { syntaxError: error.message };
+    parseStatements(sql);
+  } catch (fault) {
+    if (fault instanceof SyntaxFault) return said(fault);
   }
   return {};
+}
+
+/** It repeats a token, which may be long. */
+function said({ message }: SyntaxFault): Pick<StatementFacts, 'syntaxError'> {
+  return { syntaxError: message.slice(0, LONGEST_MESSAGE) };
 }
 
 /** The parser and the tokens must agree on where constants are, or a literal could pass for another. */
@@ -156,13 +181,18 @@ function literalOf(token: LiteralToken, { constants, strings }: Targets): Statem
   return { target, classified, position, value: strings.get(offset) ?? contentOf(raw) };
 }
 
-/** Whether the verdict would differ with other values: only settings are judged by name and value. */
-function dependsOnLiterals(statements: readonly unknown[], text: string): boolean {
-  let sets = false;
-  walk(statements, (fields) => {
-    sets ||= fields.VariableSetStmt !== undefined;
+function includesAll(counts: readonly number[], expected: readonly number[]): boolean {
+  const left = [...counts];
+  return expected.every((count) => {
+    const at = left.indexOf(count);
+    if (at >= 0) left.splice(at, 1);
+    return at >= 0;
   });
-  return sets || /set_config/i.test(text);
+}
+
+/** Whether the verdict would differ with other values: only settings are judged by name and value. */
+function dependsOnLiterals({ setsSettings }: TreeNames, text: string): boolean {
+  return setsSettings || /set_config/i.test(text);
 }
 
 const MAKES_NAME = /(^|;)\s*prepare\b/i;

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { type FrameHandler, FrameStream, HEADER_BYTES } from './frames.ts';
+import { type FrameHandler, FrameStream, HEADER_BYTES, NOT_YET } from './frames.ts';
 import { message } from './message-body.ts';
 
 const RULES = { limits: { Q: 1000, D: 1_000_000, S: 4 }, streamed: 'D' };
@@ -49,6 +49,33 @@ describe('FrameStream', () => {
       });
       const expected = Buffer.concat([query('other'), row(300), message('S'), row(0)]);
       assert.deepEqual(sent, expected, `pieces of ${size}`);
+    }
+  });
+
+  it('holds what comes behind a message that cannot be told about yet, wherever the stream is cut', () => {
+    for (let size = 1; size <= conversation.length; size += 1) {
+      const written: Buffer[] = [];
+      const seen: string[] = [];
+      let isKnown = false;
+      const write = (out: Buffer) => written.push(out);
+      const stream = new FrameStream(RULES, (data, start) => {
+        const type = String.fromCharCode(data[start] ?? 0);
+        if (type === 'S' && !isKnown) return NOT_YET;
+        seen.push(type);
+        return type === 'S' ? query('s') : undefined;
+      });
+      for (let at = 0; at < conversation.length; at += size) {
+        stream.push(conversation.subarray(at, at + size), write);
+      }
+      assert.ok(stream.isWaiting);
+      assert.equal(seen.join(''), 'QD', `pieces of ${size}`);
+      assert.deepEqual(Buffer.concat(written), Buffer.concat([query('a'), row(300)]));
+      isKnown = true;
+      stream.resume(write);
+      assert.ok(!stream.isWaiting);
+      assert.equal(seen.join(''), 'QDSDQ', `pieces of ${size}`);
+      const expected = [query('a'), row(300), query('s'), row(0), query('bb')];
+      assert.deepEqual(Buffer.concat(written), Buffer.concat(expected));
     }
   });
 

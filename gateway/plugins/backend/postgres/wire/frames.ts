@@ -26,13 +26,21 @@ export interface FrameRules {
   mustHold?(type: string): boolean;
 }
 
+/** What a handler says of a message that it cannot tell about yet. */
+export const NOT_YET = Symbol('not yet');
+
 /**
  * Looks at one message: `data[start]` is its type. `end` may lie before the message's own end if its
  * type is streamed.
- * @returns bytes to send in its place; undefined to hand it on as it is
+ * @returns bytes to send in its place; undefined to hand it on as it is; NOT_YET to be asked again for
+ * the same message when the stream is resumed, with nothing behind it looked at before
  * @throws Fault PROTOCOL_VIOLATION or any other, which ends the stream
  */
-export type FrameHandler = (data: Buffer, start: number, end: number) => Buffer | undefined;
+export type FrameHandler = (
+  data: Buffer,
+  start: number,
+  end: number,
+) => Buffer | typeof NOT_YET | undefined;
 
 /** One direction of one connection. */
 export class FrameStream {
@@ -46,6 +54,7 @@ export class FrameStream {
   #wanted = HEADER_BYTES;
   /** Bytes of a streamed message that are still to come. */
   #skip = 0;
+  #isWaiting = false;
 
   constructor(rules: FrameRules, handle: FrameHandler) {
     this.#limits = new Float64Array(256);
@@ -63,6 +72,18 @@ export class FrameStream {
     return this.#skip === 0;
   }
 
+  /** The handler cannot tell about a message yet: what comes is held. */
+  get isWaiting(): boolean {
+    return this.#isWaiting;
+  }
+
+  /** Goes on with the message that the handler could not tell about. @throws as `push` */
+  resume(write: (bytes: Buffer) => void): void {
+    if (!this.#isWaiting) return;
+    this.#isWaiting = false;
+    this.#walk(this.#takeHeld(), write);
+  }
+
   /**
    * Takes the next bytes and writes, at once, all that may go on: what was held first, in a write of
    * its own, so that the chunk is not copied. What was accepted before a refused message is written too.
@@ -70,7 +91,7 @@ export class FrameStream {
    */
   push(chunk: Buffer, write: (bytes: Buffer) => void): void {
     let from = 0;
-    while (this.#heldBytes > 0) {
+    while (this.#heldBytes > 0 && !this.#isWaiting) {
       const lacking = this.#wanted - this.#heldBytes;
       this.#hold(
         from === 0 && chunk.length <= lacking ? chunk : chunk.subarray(from, from + lacking),
@@ -79,7 +100,10 @@ export class FrameStream {
       if (from > chunk.length) return;
       this.#walk(this.#takeHeld(), write);
     }
-    if (from < chunk.length) this.#walk(from === 0 ? chunk : chunk.subarray(from), write);
+    if (from >= chunk.length) return;
+    const rest = from === 0 ? chunk : chunk.subarray(from);
+    if (this.#isWaiting) this.#hold(rest);
+    else this.#walk(rest, write);
   }
 
   /** Hands on the messages of `data`, and holds what must wait for more. */
@@ -95,9 +119,10 @@ export class FrameStream {
         const next = position + length;
         const end = Math.min(next, data.length);
         const instead = this.#handle(data, position, end);
+        this.#isWaiting = instead === NOT_YET;
+        if (instead === NOT_YET) break;
         if (instead !== undefined) {
-          if (position > kept) out.push(data.subarray(kept, position));
-          if (instead.length > 0) out.push(instead);
+          replace(out, data.subarray(kept, position), instead);
           kept = end;
         }
         this.#skip = next - end;
@@ -154,6 +179,11 @@ export class FrameStream {
 }
 
 const EMPTY = Buffer.alloc(0);
+
+function replace(out: Buffer[], before: Buffer, instead: Buffer): void {
+  if (before.length > 0) out.push(before);
+  if (instead.length > 0) out.push(instead);
+}
 
 function part(data: Buffer, start: number, end: number): Buffer {
   return start === 0 && end === data.length ? data : data.subarray(start, end);

@@ -38,8 +38,10 @@ function session() {
   const client = new ClientMessages({
     exchange,
     log,
-    describesResults: false,
+    describes: 'nothing',
     judge: () => opaqueStatement('read'),
+    judgeLong: async () => opaqueStatement('read'),
+    resume: () => undefined,
   });
   const common = { exchange, log, counts, budget, role: 'writ_1', mayListen: false };
   const backend = new BackendReplies({ ...common, guard: undefined });
