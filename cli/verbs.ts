@@ -16,6 +16,7 @@ import {
 import { backendAdd } from './verbs/backend-add.ts';
 import { backendCheck } from './verbs/backend-check.ts';
 import { backendProve } from './verbs/backend-prove.ts';
+import { backendRotate } from './verbs/backend-rotate.ts';
 import { backendScan } from './verbs/backend-scan.ts';
 import { backendSetup } from './verbs/backend-setup.ts';
 import { entryDelete, entryList, entryShow } from './verbs/entries.ts';
@@ -36,6 +37,7 @@ import { identityCreate, identityUpdate } from './verbs/identity-put.ts';
 import { importSpire } from './verbs/import-spire.ts';
 import { lockCreate, lockDelete, lockList } from './verbs/locks.ts';
 import { registrarDelete, registrarList, registrarPut, registrarShow } from './verbs/registrars.ts';
+import { secretDelete, secretList, secretPut, secretRetire } from './verbs/secrets.ts';
 import { serverBackup, serverLimitAdminSocket, serverUnlock } from './verbs/server-backup.ts';
 import { serverBundle } from './verbs/server-bundle.ts';
 import { serverRestore } from './verbs/server-restore.ts';
@@ -93,6 +95,11 @@ export const VERBS: readonly Verb[] = [
   backendCheck,
   backendScan,
   backendProve,
+  backendRotate,
+  secretPut,
+  secretList,
+  secretRetire,
+  secretDelete,
   gatewayCreate,
   gatewayList,
   sessionList,

@@ -91,6 +91,7 @@ export function adminRpc(services: Services, options: RpcOptions): Rpc {
   rpc.add(admin.AgentRegistryService, services.agentRegistry);
   rpc.add(admin.RegistrarService, services.registrars);
   rpc.add(admin.AuthorityService, services.authorities);
+  rpc.add(admin.SecretService, services.secret);
   rpc.add(admin.ServerService, services.server);
   return rpc;
 }

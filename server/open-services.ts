@@ -85,6 +85,7 @@ async function unlimitedServices(
       ...shared,
       followStore: (catchUp) => context.follower.add(catchUp),
       revocations: core.revocations,
+      keys: core.keys,
       sessionMaximumSeconds: ttl.session_maximum,
       backendSetups: backendSetups(),
       sshAuthorities: sshAuthority.authorities,

@@ -19,6 +19,7 @@ import type { Reader } from './plugins/datastore/datastore.ts';
 import { MIGRATIONS, type Migration } from './plugins/datastore/migrations.ts';
 import { text } from './plugins/datastore/row.ts';
 import { openSqlite } from './plugins/datastore/sqlite.ts';
+import { wrappingKeyFromPem } from './plugins/key-manager/key-wrapping.ts';
 import { memoryKeyManager } from './plugins/key-manager/memory.ts';
 import { prepareStateDir } from './state-dir.ts';
 
@@ -122,7 +123,7 @@ async function tryRestore(
       keys: {
         ...memoryKeyManager(),
         importKey: async (_, pem) => {
-          createPrivateKey(pem);
+          if (wrappingKeyFromPem(pem) === undefined) createPrivateKey(pem);
         },
       },
       openStore: (version) =>

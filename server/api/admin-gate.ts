@@ -20,6 +20,7 @@ import {
   LockService,
   RegistrarService,
   ResourceService,
+  SecretService,
   ServerService,
   SessionService,
   SshService,
@@ -57,6 +58,7 @@ export const LIMITED_RPCS: ReadonlySet<string> = new Set([
   ...rpcPaths(AgentRegistryService, 'getReach'),
   ...rpcPaths(RegistrarService, 'listRegistrars'),
   ...rpcPaths(AuthorityService, 'listAuthorities'),
+  ...rpcPaths(SecretService, 'listSecrets', 'getRotation'),
   ...rpcPaths(ServerService, 'limitAdminSocket'),
 ]);
 

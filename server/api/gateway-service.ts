@@ -4,18 +4,22 @@ import type { Call, Implementation } from '../../runtime/grpc-server.ts';
 import type { GatewayLinks } from '../access/gateway-links.ts';
 import type { SessionOpener } from '../access/open-session.ts';
 import type { Sessions } from '../access/sessions.ts';
+import type { Logins } from '../secrets/logins.ts';
+import type { RotationWork } from '../secrets/rotation-work.ts';
 import type { Caller } from './callers.ts';
 
 export interface GatewayServiceOptions {
   readonly links: GatewayLinks;
   readonly opener: SessionOpener;
   readonly sessions: Sessions;
+  readonly logins: Logins;
+  readonly work: RotationWork;
 }
 
 /** The rest of it, which signs, is `gatewaySshService`. */
 type Service = Pick<
   Implementation<typeof GatewayService, Caller>,
-  'connect' | 'openSession' | 'closeSession'
+  'connect' | 'openSession' | 'closeSession' | 'fetchLogin' | 'takeRotation' | 'reportRotation'
 >;
 
 const MAXIMUM_CHAIN = 8;
@@ -25,7 +29,13 @@ const MAXIMUM_PROOF_BYTES = 64 * 1024;
 const MAXIMUM_TEXT = 256;
 
 /** What gateways call for their sessions. */
-export function gatewayService({ links, opener, sessions }: GatewayServiceOptions): Service {
+export function gatewayService({
+  links,
+  opener,
+  sessions,
+  logins,
+  work,
+}: GatewayServiceOptions): Service {
   return {
     connect: (requests, call) => links.serve(idOf(call), requests, call),
 
@@ -50,6 +60,27 @@ export function gatewayService({ links, opener, sessions }: GatewayServiceOption
       await sessions.close(gateway, request, call.requestId);
       return {};
     },
+
+    async fetchLogin({ backend, previous }, call) {
+      const gateway = idOf(call);
+      requireText('backend', backend);
+      return await logins.fetch(gateway, { backend, previous }, call);
+    },
+
+    async takeRotation(request, call) {
+      const gateway = idOf(call);
+      requireText('id', request.id);
+      requireWorker(request.worker);
+      return await work.take(gateway, request, call);
+    },
+
+    async reportRotation(request, call) {
+      const gateway = idOf(call);
+      requireText('id', request.id);
+      requireWorker(request.worker);
+      await work.report(gateway, request, call);
+      return {};
+    },
   };
 }
 
@@ -60,6 +91,11 @@ export function gatewayService({ links, opener, sessions }: GatewayServiceOption
 export function gatewayOf(caller: Caller): Extract<Caller, { kind: 'gateway' }> {
   if (caller.kind === 'gateway') return caller;
   throw new Fault('PERMISSION_DENIED', 'only gateways may call this');
+}
+
+function requireWorker(worker: string): void {
+  if (!/^[A-Za-z0-9_-]{16,64}$/.test(worker))
+    throw new Fault('INVALID_ARGUMENT', 'worker: 16 to 64 characters of base64url');
 }
 
 /** @throws Fault INVALID_ARGUMENT for text that is long or has control characters */

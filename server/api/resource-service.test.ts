@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { ResourceService } from '../../proto/gen/writ/admin/v1/admin_pb.ts';
 import { AccessServer, SHOP } from '../../test/fixtures/access-server.ts';
+import { BACKEND, documents, grantYaml } from '../../test/fixtures/access-world.ts';
 
 describe('resourceService', () => {
   let server: AccessServer;
@@ -18,6 +19,22 @@ describe('resourceService', () => {
       const wrong = service.apply({ files: bad }, server.options);
       await assert.rejects(wrong, { faultCode: 'INVALID_ARGUMENT' });
     }
+    const any = documents(
+      BACKEND,
+      grantYaml('all', { postgres: 'select: [public.orders], statements: [any]' }),
+    );
+    const warned = await service.apply(
+      { files: [{ name: 'shop.yaml', content: any }], dryRun: true },
+      server.options,
+    );
+    assert.deepEqual(
+      changes.flatMap(({ warnings }) => warnings),
+      [],
+    );
+    assert.match(
+      warned.changes.flatMap(({ warnings }) => warnings).join('\n'),
+      /^shop\.yaml:\d+: postgres\.statements: any lets sessions do all that the database lets/,
+    );
     const { resources } = await service.listResources({ kind: 'Grant' }, server.options);
     assert.equal(resources.length, 1);
     assert.equal((await service.listResources({}, server.options)).resources.length, 4);

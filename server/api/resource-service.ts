@@ -31,11 +31,12 @@ export function resourceService({
       }
       const changes = await applier.apply({ files, dryRun, prune }, actorOf(caller));
       return {
-        changes: changes.map(({ kind, name, action, differences }) => ({
+        changes: changes.map(({ kind, name, action, differences, warnings }) => ({
           kind,
           name,
           action,
           differences: [...differences],
+          warnings: [...warnings],
         })),
       };
     },

@@ -23,6 +23,7 @@ import {
   LockService,
   RegistrarService,
   ResourceService,
+  SecretService,
   ServerService,
   SessionService,
   SshService,
@@ -141,6 +142,9 @@ export const RPC_TABLE: ReadonlyMap<string, Callers> = new Map([
     signSshCertificate: GATEWAY,
     signSshHostCertificate: GATEWAY,
     closeSession: GATEWAY,
+    fetchLogin: GATEWAY,
+    takeRotation: GATEWAY,
+    reportRotation: GATEWAY,
   }),
   ...rows(JoinTokenService, { createJoinToken: LOCAL }),
   ...rows(IdentityService, {
@@ -177,6 +181,14 @@ export const RPC_TABLE: ReadonlyMap<string, Callers> = new Map([
     prepareSshAuthority: LOCAL,
     activateSshAuthority: LOCAL,
     revokeSshAuthority: LOCAL,
+  }),
+  ...rows(SecretService, {
+    putSecret: LOCAL,
+    listSecrets: LOCAL,
+    retireSecret: LOCAL,
+    deleteSecret: LOCAL,
+    rotateLogin: LOCAL,
+    getRotation: LOCAL,
   }),
   ...rows(ServerService, { backup: LOCAL, unlock: LOCAL, limitAdminSocket: LOCAL }),
 ]);

@@ -26,7 +26,8 @@ type Subject = RevocationInit['subject'];
 /** Changes that the log tells of without what they changed to; whether they took a right away is not known. */
 const UNKNOWN: ReadonlySet<string> = new Set([
   ...['entry.updated', 'identity.updated', 'registrar.updated', 'resource.updated'],
-  ...['federation.updated', 'federation.bundle.updated'],
+  ...['federation.updated', 'federation.bundle.updated', 'secret.updated'],
+  'rotation.proved',
 ]);
 
 export class Replay {
@@ -79,6 +80,10 @@ export class Replay {
         attributes.trust_domain ?? '',
       ),
     'resource.deleted': (event) => this.#resourceDeleted(event),
+    'secret.retired': ({ attributes: { secret = '' } }) =>
+      this.#run(`delete from secret_versions where name = ? and state = 'previous'`, secret),
+    'secret.deleted': ({ attributes: { secret = '' } }) =>
+      this.#run('delete from secret_versions where name = ?', secret),
     'lock.created': (event) => this.#locked(event),
     'lock.deleted': (event) => this.#unlocked(event),
     'session.killed': ({ sessionId, reason }) =>

@@ -30,6 +30,9 @@ export const BACKED_UP_TABLES: readonly BackedUpTable[] = [
   { name: 'federated_bundles', key: ['trust_domain'], since: 3 },
   { name: 'federation_relationships', key: ['trust_domain'], since: 3 },
   { name: 'entry_federation', key: ['trust_domain', 'entry_id'], since: 3 },
+  { name: 'secrets', key: ['name'], numbered: 'last_version', since: 4 },
+  { name: 'secret_versions', key: ['name', 'version'], since: 4 },
+  { name: 'rotations', key: ['backend'], since: 4 },
 ];
 
 /** The tables that a schema of that version has. */

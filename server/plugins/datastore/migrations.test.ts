@@ -77,7 +77,7 @@ describe('MIGRATIONS', () => {
     assert.deepEqual(await store.all('select id, name, ports from gateways'), [
       { id: 'gw', name: 'main', ports: '{}' },
     ]);
-    assert.deepEqual(await store.all('pragma user_version'), [{ user_version: 3 }]);
+    assert.deepEqual(await store.all('pragma user_version'), [{ user_version: 4 }]);
   });
 
   it('leaves a store of version 1 as it was if it cannot be taken to a newer version', async () => {

@@ -190,7 +190,7 @@ alter table gateways add column ports text not null default '{}'; -- JSON object
   {
     version: 3,
     sql: `
--- Not released yet: append here. From here on only what SQLite and PostgreSQL share (dialect.ts).
+-- From here on only what SQLite and PostgreSQL share (dialect.ts).
 alter table identities add column jwt_audiences text not null default '[]'; -- JSON list; empty: any
 alter table identities add column max_agents integer not null default 0;    -- 0: any number
 create table registrars (
@@ -245,6 +245,42 @@ create index ledger_by_entry on ledger (entry_id, not_after_ms) where kind in ('
 create index ledger_by_agent on ledger (agent_id, not_after_ms) where kind in ('x509', 'agent', 'server');
 create index ledger_revoked on ledger (not_after_ms) where revoked_at_ms is not null;
 alter table agents add column current_since_ms integer not null default 0; -- first use of its serial; 0: not known
+`,
+  },
+  {
+    version: 4,
+    sql: `
+-- Not released yet: append here.
+alter table sessions add column reason text not null default '';  -- why the client opened it, in its words
+create table secrets (
+  name text primary key,
+  last_version integer not null,   -- outlives a deleted secret: no version is used twice
+  updated_at_ms integer not null
+);
+create table secret_versions (
+  name text not null,
+  version integer not null,
+  state text not null check (state in ('pending', 'current', 'previous')),
+  login text not null,             -- the backend's user that it is for; '': the one of its document
+  sealed blob not null,            -- AES-256-GCM under a key of its own: nonce, ciphertext, tag
+  wrapped_key blob not null,       -- that key, as the key manager wrapped it
+  key_id text not null,            -- the key manager's key that did
+  created_at_ms integer not null,
+  primary key (name, version),
+  unique (name, state)
+);
+create table rotations (           -- the newest of each backend
+  backend text primary key,
+  id text not null,
+  secret text not null,
+  version integer not null,        -- that it makes
+  step text not null check (step in ('proving', 'retiring', 'undoing', 'done', 'failed')),
+  reason text not null default '',
+  worker text not null default '', -- the process of a gateway that is at the step
+  lease_ms integer not null default 0,
+  started_at_ms integer not null,
+  step_at_ms integer not null
+);
 `,
   },
 ];

@@ -49,6 +49,30 @@ describe('diskKeyManager', () => {
     await assert.rejects(async () => target.importKey?.('../up', pem), { name: 'Error' });
   });
 
+  it('keeps a wrapping key for its owner alone, and hands it over with the others', async () => {
+    using from = temporaryDir();
+    using to = temporaryDir();
+    const context = Buffer.from('c');
+    const key = await diskKeyManager({ directory: from.path }).wrapping.wrap(
+      Buffer.from('k'),
+      context,
+    );
+    const file = join(from.path, `${key.keyId}.kek`);
+    assert.equal(statSync(file).mode & 0o777, 0o600);
+    const source = diskKeyManager({ directory: from.path });
+    const target = diskKeyManager({ directory: to.path });
+    for await (const { id, pem } of source.exportKeys?.() ?? []) await target.importKey?.(id, pem);
+    assert.deepEqual(Buffer.from(await target.wrapping.unwrap(key, context)), Buffer.from('k'));
+    await target.remove(key.keyId);
+    await assert.rejects(target.wrapping.unwrap(key, context), { code: 'STATE_UNUSABLE' });
+    chmodSync(file, 0o640);
+    await assert.rejects(source.wrapping.unwrap(key, context), { message: /0600/ });
+    writeFileSync(join(to.path, 'kek-1.kek'), 'junk', { mode: 0o600 });
+    await assert.rejects(target.wrapping.wrap(Buffer.from('k'), context), {
+      message: /holds no wrapping key/,
+    });
+  });
+
   for (const id of ['', '../up', 'a/b', 'A', '.x'])
     it(`has no place for a key named ${JSON.stringify(id)}`, async () => {
       const keys = diskKeyManager({ directory: '/nowhere' });

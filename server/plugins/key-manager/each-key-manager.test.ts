@@ -50,6 +50,28 @@ for (const type of ['disk', 'memory'] as const)
       assert.ok((await keys.find('x'))?.publicKey.equals(second.publicKey));
     });
 
+    it('unwraps what it has wrapped, for the same thing alone', async () => {
+      const [data, context] = [Buffer.from('a data key'), Buffer.from('for this')];
+      const key = await keys.wrapping.wrap(data, context);
+      assert.match(key.keyId, /^kek-[0-9a-f]{16}$/);
+      assert.ok(!Buffer.from(key.wrapped).includes(data));
+      assert.deepEqual(Buffer.from(await keys.wrapping.unwrap(key, context)), data);
+      const refused = { code: 'STATE_UNUSABLE' };
+      await assert.rejects(keys.wrapping.unwrap(key, Buffer.from('for that')), refused);
+      const cut = { ...key, wrapped: key.wrapped.subarray(1) };
+      await assert.rejects(keys.wrapping.unwrap(cut, context), refused);
+      const foreign = { ...key, keyId: 'kek-0000000000000000' };
+      await assert.rejects(keys.wrapping.unwrap(foreign, context), refused);
+    });
+
+    it('makes one wrapping key, however many ask for it at once, and lists it with none', async () => {
+      const context = Buffer.from('c');
+      const wrap = () => keys.wrapping.wrap(Buffer.from('k'), context);
+      const wrapped = [...(await Promise.all([wrap(), wrap(), wrap()])), await wrap()];
+      assert.equal(new Set(wrapped.map(({ keyId }) => keyId)).size, 1);
+      assert.deepEqual(await keys.list(), []);
+    });
+
     it('gives keys out only if it keeps them anyway', () => {
       const gives = keys.exportKeys !== undefined && keys.importKey !== undefined;
       assert.equal(gives, type === 'disk');

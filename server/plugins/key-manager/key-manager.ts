@@ -4,8 +4,28 @@ import type { KeyType } from '../../../identity/x509/key.ts';
 /** A key as it leaves a key manager, for a backup. */
 export interface ExportedKey {
   readonly id: string;
-  /** PKCS#8. */
+  /** PKCS#8, or a wrapping key under a label of its own. */
   readonly pem: string;
+}
+
+/** A data key as it may be stored: only the key manager can unwrap it. */
+export interface WrappedKey {
+  /** Of the wrapping key, which the key manager keeps. */
+  readonly keyId: string;
+  readonly wrapped: Uint8Array;
+}
+
+/**
+ * Encrypts data keys, as a KMS does: the wrapping key stays inside.
+ *
+ * `context` is authenticated and not stored: what was wrapped for one thing unwraps for no other.
+ */
+export interface KeyWrapping {
+  /** Makes a wrapping key, durable when this resolves, if there is none. */
+  wrap(dataKey: Uint8Array, context: Uint8Array): Promise<WrappedKey>;
+
+  /** @throws Fault STATE_UNUSABLE if the wrapping key is not here, or the bytes are not what it wrapped */
+  unwrap(key: WrappedKey, context: Uint8Array): Promise<Uint8Array>;
 }
 
 /**
@@ -30,16 +50,18 @@ export interface KeyManager {
   /** Forgets a key; does nothing if there is none. */
   remove(id: string): Promise<void>;
 
-  /** The ids of all keys. */
+  /** The ids of all keys that sign. */
   list(): Promise<string[]>;
+
+  readonly wrapping: KeyWrapping;
 
   /** All keys. A manager that gives no key out lacks this. */
   exportKeys?(): AsyncIterable<ExportedKey>;
 
   /**
    * Takes a key over from a backup.
-   * @param pem PKCS#8
-   * @throws Fault STATE_UNUSABLE if it is no private key
+   * @param pem as `exportKeys` gave it
+   * @throws Fault STATE_UNUSABLE if it is no key
    */
   importKey?(id: string, pem: string): Promise<void>;
 }

@@ -7,13 +7,19 @@ import { localSigner } from '../../../identity/signer.ts';
 import { generateKey } from '../../../identity/x509/key.ts';
 import { checkedKeyId } from './key-id.ts';
 import type { KeyManager } from './key-manager.ts';
+import { keyWrapping } from './key-wrapping.ts';
 
 export interface MemoryKeyManagerOptions {
   /** Private keys by id; what the manager starts with, and keeps its own in. */
   readonly keys?: Map<string, KeyObject>;
+  /** The same of wrapping keys. */
+  readonly wrappingKeys?: Map<string, KeyObject>;
 }
 
-export function memoryKeyManager({ keys = new Map() }: MemoryKeyManagerOptions = {}): KeyManager {
+export function memoryKeyManager({
+  keys = new Map(),
+  wrappingKeys = new Map(),
+}: MemoryKeyManagerOptions = {}): KeyManager {
   return {
     type: 'memory',
 
@@ -35,5 +41,11 @@ export function memoryKeyManager({ keys = new Map() }: MemoryKeyManagerOptions =
     async list() {
       return [...keys.keys()];
     },
+
+    wrapping: keyWrapping({
+      list: async () => [...wrappingKeys.keys()],
+      find: async (id) => wrappingKeys.get(id),
+      put: async (id, key) => void wrappingKeys.set(id, key),
+    }),
   };
 }

@@ -2,21 +2,21 @@
 // @generated from file writ/gateway/v1/gateway.proto (package writ.gateway.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
-import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Event } from "../../audit/v1/audit_pb.ts";
 import { file_writ_audit_v1_audit } from "../../audit/v1/audit_pb.ts";
 import type { Backend, ColumnClass, Columns, Grant } from "../../resource/v1/resource_pb.ts";
 import { file_writ_resource_v1_resource } from "../../resource/v1/resource_pb.ts";
-import type { Message } from "@bufbuild/protobuf";
+import type { Message, UnknownEnum } from "@bufbuild/protobuf";
 
 /**
  * Describes the file writ/gateway/v1/gateway.proto.
  */
 export const file_writ_gateway_v1_gateway: GenFile = /*@__PURE__*/
-  fileDesc("Ch13cml0L2dhdGV3YXkvdjEvZ2F0ZXdheS5wcm90bxIPd3JpdC5nYXRld2F5LnYxIs4BCg5Db25uZWN0UmVxdWVzdBInCgVoZWxsbxgBIAEoCzIWLndyaXQuZ2F0ZXdheS52MS5IZWxsb0gAEicKBWxlYXNlGAIgASgLMhYud3JpdC5nYXRld2F5LnYxLkxlYXNlSAASKQoGZXZlbnRzGAMgASgLMhcud3JpdC5nYXRld2F5LnYxLkV2ZW50c0gAEjQKCXJlY29yZGluZxgEIAEoCzIfLndyaXQuZ2F0ZXdheS52MS5SZWNvcmRpbmdDaHVua0gAQgkKB21lc3NhZ2Ui2QEKBUhlbGxvEg8KB3ZlcnNpb24YASABKAkSFQoNcmVjb3JkaW5nX2tleRgCIAEoDBIWCg5yZXZvY2F0aW9uX3NlcRgDIAEoBBITCgtzZXNzaW9uX2lkcxgEIAMoCRIbChN1cHRpbWVfbWlsbGlzZWNvbmRzGAUgASgEEjAKBXBvcnRzGAYgAygLMiEud3JpdC5nYXRld2F5LnYxLkhlbGxvLlBvcnRzRW50cnkaLAoKUG9ydHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKA06AjgBIjQKBUxlYXNlEhYKDnJldm9jYXRpb25fc2VxGAEgASgEEhMKC3Nlc3Npb25faWRzGAIgAygJIi4KBkV2ZW50cxIkCgZldmVudHMYASADKAsyFC53cml0LmF1ZGl0LnYxLkV2ZW50Ik8KDlJlY29yZGluZ0NodW5rEhIKCnJlcXVlc3RfaWQYASABKAQSDAoEZGF0YRgCIAEoDBIMCgRsYXN0GAMgASgIEg0KBWVycm9yGAQgASgJIqUCCg9Db25uZWN0UmVzcG9uc2USLQoIc25hcHNob3QYASABKAsyGS53cml0LmdhdGV3YXkudjEuU25hcHNob3RIABIxCgpyZXZvY2F0aW9uGAIgASgLMhsud3JpdC5nYXRld2F5LnYxLlJldm9jYXRpb25IABIvCgloZWFydGJlYXQYAyABKAsyGi53cml0LmdhdGV3YXkudjEuSGVhcnRiZWF0SAASOgoPZXZlbnRzX2FjY2VwdGVkGAQgASgLMh8ud3JpdC5nYXRld2F5LnYxLkV2ZW50c0FjY2VwdGVkSAASOAoOcmVhZF9yZWNvcmRpbmcYBSABKAsyHi53cml0LmdhdGV3YXkudjEuUmVhZFJlY29yZGluZ0gAQgkKB21lc3NhZ2UijwIKCFNuYXBzaG90EhAKCHJldmlzaW9uGAEgASgEEisKCGJhY2tlbmRzGAIgAygLMhkud3JpdC5yZXNvdXJjZS52MS5CYWNrZW5kEicKBmdyYW50cxgDIAMoCzIXLndyaXQucmVzb3VyY2UudjEuR3JhbnQSNQoOY29sdW1uX2NsYXNzZXMYBCADKAsyHS53cml0LnJlc291cmNlLnYxLkNvbHVtbkNsYXNzEioKB2NvbHVtbnMYBSADKAsyGS53cml0LnJlc291cmNlLnYxLkNvbHVtbnMSOAoPc3NoX2F1dGhvcml0aWVzGAYgASgLMh8ud3JpdC5nYXRld2F5LnYxLlNzaEF1dGhvcml0aWVzIiwKDlNzaEF1dGhvcml0aWVzEgwKBHVzZXIYASADKAwSDAoEaG9zdBgCIAMoDCKLAQoKUmV2b2NhdGlvbhILCgNzZXEYASABKAQSJgoCYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEikKB3N1YmplY3QYAyABKAsyGC53cml0LmdhdGV3YXkudjEuU3ViamVjdBINCgVjYXVzZRgEIAEoCRIOCgZyZWFzb24YBSABKAkinQEKB1N1YmplY3QSFAoKc2Vzc2lvbl9pZBgBIAEoCUgAEg8KBWdyYW50GAIgASgJSAASEgoIZW50cnlfaWQYAyABKAlIABITCglzcGlmZmVfaWQYBCABKAlIABISCghhZ2VudF9pZBgFIAEoCUgAEhAKBnNlcmlhbBgGIAEoCUgAEhEKB2JhY2tlbmQYByABKAlIAEIJCgdzdWJqZWN0IlQKCUhlYXJ0YmVhdBIvCgtzZXJ2ZXJfdGltZRgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFgoOcmV2b2NhdGlvbl9zZXEYAiABKAQiJAoORXZlbnRzQWNjZXB0ZWQSEgoKd3JpdGVyX3NlcRgBIAEoBCI3Cg1SZWFkUmVjb3JkaW5nEhIKCnJlcXVlc3RfaWQYASABKAQSEgoKc2Vzc2lvbl9pZBgCIAEoCSKfAQoST3BlblNlc3Npb25SZXF1ZXN0Eg8KB2JhY2tlbmQYASABKAkSDQoFZ3JhbnQYAiABKAkSFAoMY2xpZW50X2NoYWluGAMgAygMEhYKDmNsaWVudF9hZGRyZXNzGAQgASgJEiwKCXNzaF9wcm9vZhgFIAEoCzIZLndyaXQuZ2F0ZXdheS52MS5Tc2hQcm9vZhINCgVsb2dpbhgGIAEoCSJHCghTc2hQcm9vZhITCgtjZXJ0aWZpY2F0ZRgBIAEoDBITCgtzaWduZWRfZGF0YRgCIAEoDBIRCglzaWduYXR1cmUYAyABKAwiswIKE09wZW5TZXNzaW9uUmVzcG9uc2USEgoKc2Vzc2lvbl9pZBgBIAEoCRImCgVncmFudBgCIAEoCzIXLndyaXQucmVzb3VyY2UudjEuR3JhbnQSLgoKZXhwaXJlc19hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLc2VydmVyX3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCXNwaWZmZV9pZBgFIAEoCRITCgtzdmlkX3NlcmlhbBgGIAEoCRIQCghlbnRyeV9pZBgHIAEoCRIQCghhZ2VudF9pZBgIIAEoCRINCgVvd25lchgJIAEoCRIPCgdwdXJwb3NlGAogASgJEhMKC2Vudmlyb25tZW50GAsgASgJIkMKGVNpZ25Tc2hDZXJ0aWZpY2F0ZVJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRISCgpwdWJsaWNfa2V5GAIgASgMImEKGlNpZ25Tc2hDZXJ0aWZpY2F0ZVJlc3BvbnNlEhMKC2NlcnRpZmljYXRlGAEgASgMEi4KCmV4cGlyZXNfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIkQKHVNpZ25Tc2hIb3N0Q2VydGlmaWNhdGVSZXF1ZXN0EhIKCnB1YmxpY19rZXkYASABKAwSDwoHYmFja2VuZBgCIAEoCSJlCh5TaWduU3NoSG9zdENlcnRpZmljYXRlUmVzcG9uc2USEwoLY2VydGlmaWNhdGUYASABKAwSLgoKZXhwaXJlc19hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAimQEKE0Nsb3NlU2Vzc2lvblJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRIOCgZyZWFzb24YAiABKAkSEAoIYnl0ZXNfdXAYAyABKAQSEgoKYnl0ZXNfZG93bhgEIAEoBBIMCgRyb3dzGAUgASgEEhIKCnN0YXRlbWVudHMYBiABKAQSFgoOcmVjb3JkaW5nX2hhc2gYByABKAwiFgoUQ2xvc2VTZXNzaW9uUmVzcG9uc2UygwQKDkdhdGV3YXlTZXJ2aWNlElAKB0Nvbm5lY3QSHy53cml0LmdhdGV3YXkudjEuQ29ubmVjdFJlcXVlc3QaIC53cml0LmdhdGV3YXkudjEuQ29ubmVjdFJlc3BvbnNlKAEwARJYCgtPcGVuU2Vzc2lvbhIjLndyaXQuZ2F0ZXdheS52MS5PcGVuU2Vzc2lvblJlcXVlc3QaJC53cml0LmdhdGV3YXkudjEuT3BlblNlc3Npb25SZXNwb25zZRJtChJTaWduU3NoQ2VydGlmaWNhdGUSKi53cml0LmdhdGV3YXkudjEuU2lnblNzaENlcnRpZmljYXRlUmVxdWVzdBorLndyaXQuZ2F0ZXdheS52MS5TaWduU3NoQ2VydGlmaWNhdGVSZXNwb25zZRJ5ChZTaWduU3NoSG9zdENlcnRpZmljYXRlEi4ud3JpdC5nYXRld2F5LnYxLlNpZ25Tc2hIb3N0Q2VydGlmaWNhdGVSZXF1ZXN0Gi8ud3JpdC5nYXRld2F5LnYxLlNpZ25Tc2hIb3N0Q2VydGlmaWNhdGVSZXNwb25zZRJbCgxDbG9zZVNlc3Npb24SJC53cml0LmdhdGV3YXkudjEuQ2xvc2VTZXNzaW9uUmVxdWVzdBolLndyaXQuZ2F0ZXdheS52MS5DbG9zZVNlc3Npb25SZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_timestamp, file_writ_audit_v1_audit, file_writ_resource_v1_resource]);
+  fileDesc("Ch13cml0L2dhdGV3YXkvdjEvZ2F0ZXdheS5wcm90bxIPd3JpdC5nYXRld2F5LnYxIs4BCg5Db25uZWN0UmVxdWVzdBInCgVoZWxsbxgBIAEoCzIWLndyaXQuZ2F0ZXdheS52MS5IZWxsb0gAEicKBWxlYXNlGAIgASgLMhYud3JpdC5nYXRld2F5LnYxLkxlYXNlSAASKQoGZXZlbnRzGAMgASgLMhcud3JpdC5nYXRld2F5LnYxLkV2ZW50c0gAEjQKCXJlY29yZGluZxgEIAEoCzIfLndyaXQuZ2F0ZXdheS52MS5SZWNvcmRpbmdDaHVua0gAQgkKB21lc3NhZ2Ui2QEKBUhlbGxvEg8KB3ZlcnNpb24YASABKAkSFQoNcmVjb3JkaW5nX2tleRgCIAEoDBIWCg5yZXZvY2F0aW9uX3NlcRgDIAEoBBITCgtzZXNzaW9uX2lkcxgEIAMoCRIbChN1cHRpbWVfbWlsbGlzZWNvbmRzGAUgASgEEjAKBXBvcnRzGAYgAygLMiEud3JpdC5nYXRld2F5LnYxLkhlbGxvLlBvcnRzRW50cnkaLAoKUG9ydHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKA06AjgBIjQKBUxlYXNlEhYKDnJldm9jYXRpb25fc2VxGAEgASgEEhMKC3Nlc3Npb25faWRzGAIgAygJIi4KBkV2ZW50cxIkCgZldmVudHMYASADKAsyFC53cml0LmF1ZGl0LnYxLkV2ZW50Ik8KDlJlY29yZGluZ0NodW5rEhIKCnJlcXVlc3RfaWQYASABKAQSDAoEZGF0YRgCIAEoDBIMCgRsYXN0GAMgASgIEg0KBWVycm9yGAQgASgJIqUCCg9Db25uZWN0UmVzcG9uc2USLQoIc25hcHNob3QYASABKAsyGS53cml0LmdhdGV3YXkudjEuU25hcHNob3RIABIxCgpyZXZvY2F0aW9uGAIgASgLMhsud3JpdC5nYXRld2F5LnYxLlJldm9jYXRpb25IABIvCgloZWFydGJlYXQYAyABKAsyGi53cml0LmdhdGV3YXkudjEuSGVhcnRiZWF0SAASOgoPZXZlbnRzX2FjY2VwdGVkGAQgASgLMh8ud3JpdC5nYXRld2F5LnYxLkV2ZW50c0FjY2VwdGVkSAASOAoOcmVhZF9yZWNvcmRpbmcYBSABKAsyHi53cml0LmdhdGV3YXkudjEuUmVhZFJlY29yZGluZ0gAQgkKB21lc3NhZ2Ui7AIKCFNuYXBzaG90EhAKCHJldmlzaW9uGAEgASgEEisKCGJhY2tlbmRzGAIgAygLMhkud3JpdC5yZXNvdXJjZS52MS5CYWNrZW5kEicKBmdyYW50cxgDIAMoCzIXLndyaXQucmVzb3VyY2UudjEuR3JhbnQSNQoOY29sdW1uX2NsYXNzZXMYBCADKAsyHS53cml0LnJlc291cmNlLnYxLkNvbHVtbkNsYXNzEioKB2NvbHVtbnMYBSADKAsyGS53cml0LnJlc291cmNlLnYxLkNvbHVtbnMSOAoPc3NoX2F1dGhvcml0aWVzGAYgASgLMh8ud3JpdC5nYXRld2F5LnYxLlNzaEF1dGhvcml0aWVzEi0KBmxvZ2lucxgHIAMoCzIdLndyaXQuZ2F0ZXdheS52MS5Mb2dpblZlcnNpb24SLAoJcm90YXRpb25zGAggAygLMhkud3JpdC5nYXRld2F5LnYxLlJvdGF0aW9uIlQKCFJvdGF0aW9uEgoKAmlkGAEgASgJEg8KB2JhY2tlbmQYAiABKAkSKwoEc3RlcBgDIAEoDjIdLndyaXQuZ2F0ZXdheS52MS5Sb3RhdGlvblN0ZXAiMAoMTG9naW5WZXJzaW9uEg8KB2JhY2tlbmQYASABKAkSDwoHdmVyc2lvbhgCIAEoBCIsCg5Tc2hBdXRob3JpdGllcxIMCgR1c2VyGAEgAygMEgwKBGhvc3QYAiADKAwiiwEKClJldm9jYXRpb24SCwoDc2VxGAEgASgEEiYKAmF0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIpCgdzdWJqZWN0GAMgASgLMhgud3JpdC5nYXRld2F5LnYxLlN1YmplY3QSDQoFY2F1c2UYBCABKAkSDgoGcmVhc29uGAUgASgJIp0BCgdTdWJqZWN0EhQKCnNlc3Npb25faWQYASABKAlIABIPCgVncmFudBgCIAEoCUgAEhIKCGVudHJ5X2lkGAMgASgJSAASEwoJc3BpZmZlX2lkGAQgASgJSAASEgoIYWdlbnRfaWQYBSABKAlIABIQCgZzZXJpYWwYBiABKAlIABIRCgdiYWNrZW5kGAcgASgJSABCCQoHc3ViamVjdCJUCglIZWFydGJlYXQSLwoLc2VydmVyX3RpbWUYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhYKDnJldm9jYXRpb25fc2VxGAIgASgEIiQKDkV2ZW50c0FjY2VwdGVkEhIKCndyaXRlcl9zZXEYASABKAQiNwoNUmVhZFJlY29yZGluZxISCgpyZXF1ZXN0X2lkGAEgASgEEhIKCnNlc3Npb25faWQYAiABKAkirwEKEk9wZW5TZXNzaW9uUmVxdWVzdBIPCgdiYWNrZW5kGAEgASgJEg0KBWdyYW50GAIgASgJEhQKDGNsaWVudF9jaGFpbhgDIAMoDBIWCg5jbGllbnRfYWRkcmVzcxgEIAEoCRIsCglzc2hfcHJvb2YYBSABKAsyGS53cml0LmdhdGV3YXkudjEuU3NoUHJvb2YSDQoFbG9naW4YBiABKAkSDgoGcmVhc29uGAcgASgJIkcKCFNzaFByb29mEhMKC2NlcnRpZmljYXRlGAEgASgMEhMKC3NpZ25lZF9kYXRhGAIgASgMEhEKCXNpZ25hdHVyZRgDIAEoDCKzAgoTT3BlblNlc3Npb25SZXNwb25zZRISCgpzZXNzaW9uX2lkGAEgASgJEiYKBWdyYW50GAIgASgLMhcud3JpdC5yZXNvdXJjZS52MS5HcmFudBIuCgpleHBpcmVzX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtzZXJ2ZXJfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJc3BpZmZlX2lkGAUgASgJEhMKC3N2aWRfc2VyaWFsGAYgASgJEhAKCGVudHJ5X2lkGAcgASgJEhAKCGFnZW50X2lkGAggASgJEg0KBW93bmVyGAkgASgJEg8KB3B1cnBvc2UYCiABKAkSEwoLZW52aXJvbm1lbnQYCyABKAkiQwoZU2lnblNzaENlcnRpZmljYXRlUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgJEhIKCnB1YmxpY19rZXkYAiABKAwiYQoaU2lnblNzaENlcnRpZmljYXRlUmVzcG9uc2USEwoLY2VydGlmaWNhdGUYASABKAwSLgoKZXhwaXJlc19hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiRAodU2lnblNzaEhvc3RDZXJ0aWZpY2F0ZVJlcXVlc3QSEgoKcHVibGljX2tleRgBIAEoDBIPCgdiYWNrZW5kGAIgASgJImUKHlNpZ25Tc2hIb3N0Q2VydGlmaWNhdGVSZXNwb25zZRITCgtjZXJ0aWZpY2F0ZRgBIAEoDBIuCgpleHBpcmVzX2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCKZAQoTQ2xvc2VTZXNzaW9uUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgJEg4KBnJlYXNvbhgCIAEoCRIQCghieXRlc191cBgDIAEoBBISCgpieXRlc19kb3duGAQgASgEEgwKBHJvd3MYBSABKAQSEgoKc3RhdGVtZW50cxgGIAEoBBIWCg5yZWNvcmRpbmdfaGFzaBgHIAEoDCIWChRDbG9zZVNlc3Npb25SZXNwb25zZSI2ChFGZXRjaExvZ2luUmVxdWVzdBIPCgdiYWNrZW5kGAEgASgJEhAKCHByZXZpb3VzGAIgASgIIkUKEkZldGNoTG9naW5SZXNwb25zZRIMCgR1c2VyGAEgASgJEhAKCHBhc3N3b3JkGAIgASgJEg8KB3ZlcnNpb24YAyABKAQiXgoTVGFrZVJvdGF0aW9uUmVxdWVzdBIKCgJpZBgBIAEoCRIrCgRzdGVwGAIgASgOMh0ud3JpdC5nYXRld2F5LnYxLlJvdGF0aW9uU3RlcBIOCgZ3b3JrZXIYAyABKAkihAEKFFRha2VSb3RhdGlvblJlc3BvbnNlEi8KB2N1cnJlbnQYASABKAsyHi53cml0LmdhdGV3YXkudjEuUm90YXRpb25Mb2dpbhIsCgR0d2luGAIgASgLMh4ud3JpdC5nYXRld2F5LnYxLlJvdGF0aW9uTG9naW4SDQoFZm9yY2UYAyABKAgiLwoNUm90YXRpb25Mb2dpbhIMCgR1c2VyGAEgASgJEhAKCHBhc3N3b3JkGAIgASgJInEKFVJlcG9ydFJvdGF0aW9uUmVxdWVzdBIKCgJpZBgBIAEoCRIrCgRzdGVwGAIgASgOMh0ud3JpdC5nYXRld2F5LnYxLlJvdGF0aW9uU3RlcBIOCgZ3b3JrZXIYAyABKAkSDwoHZmFpbHVyZRgEIAEoCSIYChZSZXBvcnRSb3RhdGlvblJlc3BvbnNlKngKDFJvdGF0aW9uU3RlcBIdChlST1RBVElPTl9TVEVQX1VOU1BFQ0lGSUVEEAASFwoTUk9UQVRJT05fU1RFUF9QUk9WRRABEhgKFFJPVEFUSU9OX1NURVBfUkVUSVJFEAISFgoSUk9UQVRJT05fU1RFUF9VTkRPEAMymgYKDkdhdGV3YXlTZXJ2aWNlElAKB0Nvbm5lY3QSHy53cml0LmdhdGV3YXkudjEuQ29ubmVjdFJlcXVlc3QaIC53cml0LmdhdGV3YXkudjEuQ29ubmVjdFJlc3BvbnNlKAEwARJYCgtPcGVuU2Vzc2lvbhIjLndyaXQuZ2F0ZXdheS52MS5PcGVuU2Vzc2lvblJlcXVlc3QaJC53cml0LmdhdGV3YXkudjEuT3BlblNlc3Npb25SZXNwb25zZRJtChJTaWduU3NoQ2VydGlmaWNhdGUSKi53cml0LmdhdGV3YXkudjEuU2lnblNzaENlcnRpZmljYXRlUmVxdWVzdBorLndyaXQuZ2F0ZXdheS52MS5TaWduU3NoQ2VydGlmaWNhdGVSZXNwb25zZRJ5ChZTaWduU3NoSG9zdENlcnRpZmljYXRlEi4ud3JpdC5nYXRld2F5LnYxLlNpZ25Tc2hIb3N0Q2VydGlmaWNhdGVSZXF1ZXN0Gi8ud3JpdC5nYXRld2F5LnYxLlNpZ25Tc2hIb3N0Q2VydGlmaWNhdGVSZXNwb25zZRJbCgxDbG9zZVNlc3Npb24SJC53cml0LmdhdGV3YXkudjEuQ2xvc2VTZXNzaW9uUmVxdWVzdBolLndyaXQuZ2F0ZXdheS52MS5DbG9zZVNlc3Npb25SZXNwb25zZRJVCgpGZXRjaExvZ2luEiIud3JpdC5nYXRld2F5LnYxLkZldGNoTG9naW5SZXF1ZXN0GiMud3JpdC5nYXRld2F5LnYxLkZldGNoTG9naW5SZXNwb25zZRJbCgxUYWtlUm90YXRpb24SJC53cml0LmdhdGV3YXkudjEuVGFrZVJvdGF0aW9uUmVxdWVzdBolLndyaXQuZ2F0ZXdheS52MS5UYWtlUm90YXRpb25SZXNwb25zZRJhCg5SZXBvcnRSb3RhdGlvbhImLndyaXQuZ2F0ZXdheS52MS5SZXBvcnRSb3RhdGlvblJlcXVlc3QaJy53cml0LmdhdGV3YXkudjEuUmVwb3J0Um90YXRpb25SZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_timestamp, file_writ_audit_v1_audit, file_writ_resource_v1_resource]);
 
 /**
  * @generated from message writ.gateway.v1.ConnectRequest
@@ -277,6 +277,20 @@ export type Snapshot = Message<"writ.gateway.v1.Snapshot"> & {
    * @generated from field: writ.gateway.v1.SshAuthorities ssh_authorities = 6;
    */
   sshAuthorities?: SshAuthorities | undefined;
+
+  /**
+   * Of the backends whose login is a secret of the vault.
+   *
+   * @generated from field: repeated writ.gateway.v1.LoginVersion logins = 7;
+   */
+  logins: LoginVersion[];
+
+  /**
+   * Steps that wait for a gateway to do them.
+   *
+   * @generated from field: repeated writ.gateway.v1.Rotation rotations = 8;
+   */
+  rotations: Rotation[];
 };
 
 /**
@@ -285,6 +299,61 @@ export type Snapshot = Message<"writ.gateway.v1.Snapshot"> & {
  */
 export const SnapshotSchema: GenMessage<Snapshot> = /*@__PURE__*/
   messageDesc(file_writ_gateway_v1_gateway, 6);
+
+/**
+ * A backend's login on its way from one password to the next.
+ *
+ * @generated from message writ.gateway.v1.Rotation
+ */
+export type Rotation = Message<"writ.gateway.v1.Rotation"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * @generated from field: string backend = 2;
+   */
+  backend: string;
+
+  /**
+   * @generated from field: writ.gateway.v1.RotationStep step = 3;
+   */
+  step: RotationStep;
+};
+
+/**
+ * Describes the message writ.gateway.v1.Rotation.
+ * Use `create(RotationSchema)` to create a new message.
+ */
+export const RotationSchema: GenMessage<Rotation> = /*@__PURE__*/
+  messageDesc(file_writ_gateway_v1_gateway, 7);
+
+/**
+ * Tells a gateway that it has to fetch a login anew; never the login itself.
+ *
+ * @generated from message writ.gateway.v1.LoginVersion
+ */
+export type LoginVersion = Message<"writ.gateway.v1.LoginVersion"> & {
+  /**
+   * @generated from field: string backend = 1;
+   */
+  backend: string;
+
+  /**
+   * Rises with each change; 0: there is no such secret.
+   *
+   * @generated from field: uint64 version = 2;
+   */
+  version: bigint;
+};
+
+/**
+ * Describes the message writ.gateway.v1.LoginVersion.
+ * Use `create(LoginVersionSchema)` to create a new message.
+ */
+export const LoginVersionSchema: GenMessage<LoginVersion> = /*@__PURE__*/
+  messageDesc(file_writ_gateway_v1_gateway, 8);
 
 /**
  * SSH public keys (RFC 4253 6.6) of the trust domain's authorities.
@@ -312,7 +381,7 @@ export type SshAuthorities = Message<"writ.gateway.v1.SshAuthorities"> & {
  * Use `create(SshAuthoritiesSchema)` to create a new message.
  */
 export const SshAuthoritiesSchema: GenMessage<SshAuthorities> = /*@__PURE__*/
-  messageDesc(file_writ_gateway_v1_gateway, 7);
+  messageDesc(file_writ_gateway_v1_gateway, 9);
 
 /**
  * Ends every live session that its subject matches.
@@ -355,7 +424,7 @@ export type Revocation = Message<"writ.gateway.v1.Revocation"> & {
  * Use `create(RevocationSchema)` to create a new message.
  */
 export const RevocationSchema: GenMessage<Revocation> = /*@__PURE__*/
-  messageDesc(file_writ_gateway_v1_gateway, 8);
+  messageDesc(file_writ_gateway_v1_gateway, 10);
 
 /**
  * @generated from message writ.gateway.v1.Subject
@@ -414,7 +483,7 @@ export type Subject = Message<"writ.gateway.v1.Subject"> & {
  * Use `create(SubjectSchema)` to create a new message.
  */
 export const SubjectSchema: GenMessage<Subject> = /*@__PURE__*/
-  messageDesc(file_writ_gateway_v1_gateway, 9);
+  messageDesc(file_writ_gateway_v1_gateway, 11);
 
 /**
  * Each 500 ms.
@@ -440,7 +509,7 @@ export type Heartbeat = Message<"writ.gateway.v1.Heartbeat"> & {
  * Use `create(HeartbeatSchema)` to create a new message.
  */
 export const HeartbeatSchema: GenMessage<Heartbeat> = /*@__PURE__*/
-  messageDesc(file_writ_gateway_v1_gateway, 10);
+  messageDesc(file_writ_gateway_v1_gateway, 12);
 
 /**
  * @generated from message writ.gateway.v1.EventsAccepted
@@ -457,7 +526,7 @@ export type EventsAccepted = Message<"writ.gateway.v1.EventsAccepted"> & {
  * Use `create(EventsAcceptedSchema)` to create a new message.
  */
 export const EventsAcceptedSchema: GenMessage<EventsAccepted> = /*@__PURE__*/
-  messageDesc(file_writ_gateway_v1_gateway, 11);
+  messageDesc(file_writ_gateway_v1_gateway, 13);
 
 /**
  * @generated from message writ.gateway.v1.ReadRecording
@@ -479,7 +548,7 @@ export type ReadRecording = Message<"writ.gateway.v1.ReadRecording"> & {
  * Use `create(ReadRecordingSchema)` to create a new message.
  */
 export const ReadRecordingSchema: GenMessage<ReadRecording> = /*@__PURE__*/
-  messageDesc(file_writ_gateway_v1_gateway, 12);
+  messageDesc(file_writ_gateway_v1_gateway, 14);
 
 /**
  * @generated from message writ.gateway.v1.OpenSessionRequest
@@ -522,6 +591,13 @@ export type OpenSessionRequest = Message<"writ.gateway.v1.OpenSessionRequest"> &
    * @generated from field: string login = 6;
    */
   login: string;
+
+  /**
+   * Why the client opens it, in its own words, printable; empty: it did not say.
+   *
+   * @generated from field: string reason = 7;
+   */
+  reason: string;
 };
 
 /**
@@ -529,7 +605,7 @@ export type OpenSessionRequest = Message<"writ.gateway.v1.OpenSessionRequest"> &
  * Use `create(OpenSessionRequestSchema)` to create a new message.
  */
 export const OpenSessionRequestSchema: GenMessage<OpenSessionRequest> = /*@__PURE__*/
-  messageDesc(file_writ_gateway_v1_gateway, 13);
+  messageDesc(file_writ_gateway_v1_gateway, 15);
 
 /**
  * How an SSH client proved itself to the gateway (RFC 4252 7).
@@ -564,7 +640,7 @@ export type SshProof = Message<"writ.gateway.v1.SshProof"> & {
  * Use `create(SshProofSchema)` to create a new message.
  */
 export const SshProofSchema: GenMessage<SshProof> = /*@__PURE__*/
-  messageDesc(file_writ_gateway_v1_gateway, 14);
+  messageDesc(file_writ_gateway_v1_gateway, 16);
 
 /**
  * @generated from message writ.gateway.v1.OpenSessionResponse
@@ -633,7 +709,7 @@ export type OpenSessionResponse = Message<"writ.gateway.v1.OpenSessionResponse">
  * Use `create(OpenSessionResponseSchema)` to create a new message.
  */
 export const OpenSessionResponseSchema: GenMessage<OpenSessionResponse> = /*@__PURE__*/
-  messageDesc(file_writ_gateway_v1_gateway, 15);
+  messageDesc(file_writ_gateway_v1_gateway, 17);
 
 /**
  * @generated from message writ.gateway.v1.SignSshCertificateRequest
@@ -657,7 +733,7 @@ export type SignSshCertificateRequest = Message<"writ.gateway.v1.SignSshCertific
  * Use `create(SignSshCertificateRequestSchema)` to create a new message.
  */
 export const SignSshCertificateRequestSchema: GenMessage<SignSshCertificateRequest> = /*@__PURE__*/
-  messageDesc(file_writ_gateway_v1_gateway, 16);
+  messageDesc(file_writ_gateway_v1_gateway, 18);
 
 /**
  * @generated from message writ.gateway.v1.SignSshCertificateResponse
@@ -679,7 +755,7 @@ export type SignSshCertificateResponse = Message<"writ.gateway.v1.SignSshCertifi
  * Use `create(SignSshCertificateResponseSchema)` to create a new message.
  */
 export const SignSshCertificateResponseSchema: GenMessage<SignSshCertificateResponse> = /*@__PURE__*/
-  messageDesc(file_writ_gateway_v1_gateway, 17);
+  messageDesc(file_writ_gateway_v1_gateway, 19);
 
 /**
  * @generated from message writ.gateway.v1.SignSshHostCertificateRequest
@@ -703,7 +779,7 @@ export type SignSshHostCertificateRequest = Message<"writ.gateway.v1.SignSshHost
  * Use `create(SignSshHostCertificateRequestSchema)` to create a new message.
  */
 export const SignSshHostCertificateRequestSchema: GenMessage<SignSshHostCertificateRequest> = /*@__PURE__*/
-  messageDesc(file_writ_gateway_v1_gateway, 18);
+  messageDesc(file_writ_gateway_v1_gateway, 20);
 
 /**
  * @generated from message writ.gateway.v1.SignSshHostCertificateResponse
@@ -725,7 +801,7 @@ export type SignSshHostCertificateResponse = Message<"writ.gateway.v1.SignSshHos
  * Use `create(SignSshHostCertificateResponseSchema)` to create a new message.
  */
 export const SignSshHostCertificateResponseSchema: GenMessage<SignSshHostCertificateResponse> = /*@__PURE__*/
-  messageDesc(file_writ_gateway_v1_gateway, 19);
+  messageDesc(file_writ_gateway_v1_gateway, 21);
 
 /**
  * @generated from message writ.gateway.v1.CloseSessionRequest
@@ -774,7 +850,7 @@ export type CloseSessionRequest = Message<"writ.gateway.v1.CloseSessionRequest">
  * Use `create(CloseSessionRequestSchema)` to create a new message.
  */
 export const CloseSessionRequestSchema: GenMessage<CloseSessionRequest> = /*@__PURE__*/
-  messageDesc(file_writ_gateway_v1_gateway, 20);
+  messageDesc(file_writ_gateway_v1_gateway, 22);
 
 /**
  * @generated from message writ.gateway.v1.CloseSessionResponse
@@ -787,7 +863,232 @@ export type CloseSessionResponse = Message<"writ.gateway.v1.CloseSessionResponse
  * Use `create(CloseSessionResponseSchema)` to create a new message.
  */
 export const CloseSessionResponseSchema: GenMessage<CloseSessionResponse> = /*@__PURE__*/
-  messageDesc(file_writ_gateway_v1_gateway, 21);
+  messageDesc(file_writ_gateway_v1_gateway, 23);
+
+/**
+ * @generated from message writ.gateway.v1.FetchLoginRequest
+ */
+export type FetchLoginRequest = Message<"writ.gateway.v1.FetchLoginRequest"> & {
+  /**
+   * @generated from field: string backend = 1;
+   */
+  backend: string;
+
+  /**
+   * The version before the current one, while it is kept: for a backend whose password has not changed yet.
+   *
+   * @generated from field: bool previous = 2;
+   */
+  previous: boolean;
+};
+
+/**
+ * Describes the message writ.gateway.v1.FetchLoginRequest.
+ * Use `create(FetchLoginRequestSchema)` to create a new message.
+ */
+export const FetchLoginRequestSchema: GenMessage<FetchLoginRequest> = /*@__PURE__*/
+  messageDesc(file_writ_gateway_v1_gateway, 24);
+
+/**
+ * @generated from message writ.gateway.v1.FetchLoginResponse
+ */
+export type FetchLoginResponse = Message<"writ.gateway.v1.FetchLoginResponse"> & {
+  /**
+   * @generated from field: string user = 1;
+   */
+  user: string;
+
+  /**
+   * @generated from field: string password = 2;
+   */
+  password: string;
+
+  /**
+   * @generated from field: uint64 version = 3;
+   */
+  version: bigint;
+};
+
+/**
+ * Describes the message writ.gateway.v1.FetchLoginResponse.
+ * Use `create(FetchLoginResponseSchema)` to create a new message.
+ */
+export const FetchLoginResponseSchema: GenMessage<FetchLoginResponse> = /*@__PURE__*/
+  messageDesc(file_writ_gateway_v1_gateway, 25);
+
+/**
+ * @generated from message writ.gateway.v1.TakeRotationRequest
+ */
+export type TakeRotationRequest = Message<"writ.gateway.v1.TakeRotationRequest"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * @generated from field: writ.gateway.v1.RotationStep step = 2;
+   */
+  step: RotationStep;
+
+  /**
+   * Names the process that takes it; random.
+   *
+   * @generated from field: string worker = 3;
+   */
+  worker: string;
+};
+
+/**
+ * Describes the message writ.gateway.v1.TakeRotationRequest.
+ * Use `create(TakeRotationRequestSchema)` to create a new message.
+ */
+export const TakeRotationRequestSchema: GenMessage<TakeRotationRequest> = /*@__PURE__*/
+  messageDesc(file_writ_gateway_v1_gateway, 26);
+
+/**
+ * @generated from message writ.gateway.v1.TakeRotationResponse
+ */
+export type TakeRotationResponse = Message<"writ.gateway.v1.TakeRotationResponse"> & {
+  /**
+   * What calls the functions of the backend.
+   *
+   * @generated from field: writ.gateway.v1.RotationLogin current = 1;
+   */
+  current?: RotationLogin | undefined;
+
+  /**
+   * The other login of the pair. Its password: the one to set and prove, or the former one, which is to
+   * open nothing any more; empty where neither is asked.
+   *
+   * @generated from field: writ.gateway.v1.RotationLogin twin = 2;
+   */
+  twin?: RotationLogin | undefined;
+
+  /**
+   * The connections of the former login have had their time: they are to be ended.
+   *
+   * @generated from field: bool force = 3;
+   */
+  force: boolean;
+};
+
+/**
+ * Describes the message writ.gateway.v1.TakeRotationResponse.
+ * Use `create(TakeRotationResponseSchema)` to create a new message.
+ */
+export const TakeRotationResponseSchema: GenMessage<TakeRotationResponse> = /*@__PURE__*/
+  messageDesc(file_writ_gateway_v1_gateway, 27);
+
+/**
+ * @generated from message writ.gateway.v1.RotationLogin
+ */
+export type RotationLogin = Message<"writ.gateway.v1.RotationLogin"> & {
+  /**
+   * @generated from field: string user = 1;
+   */
+  user: string;
+
+  /**
+   * @generated from field: string password = 2;
+   */
+  password: string;
+};
+
+/**
+ * Describes the message writ.gateway.v1.RotationLogin.
+ * Use `create(RotationLoginSchema)` to create a new message.
+ */
+export const RotationLoginSchema: GenMessage<RotationLogin> = /*@__PURE__*/
+  messageDesc(file_writ_gateway_v1_gateway, 28);
+
+/**
+ * @generated from message writ.gateway.v1.ReportRotationRequest
+ */
+export type ReportRotationRequest = Message<"writ.gateway.v1.ReportRotationRequest"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * @generated from field: writ.gateway.v1.RotationStep step = 2;
+   */
+  step: RotationStep;
+
+  /**
+   * @generated from field: string worker = 3;
+   */
+  worker: string;
+
+  /**
+   * Empty: it is done. One sentence without a secret: why it cannot be done.
+   *
+   * @generated from field: string failure = 4;
+   */
+  failure: string;
+};
+
+/**
+ * Describes the message writ.gateway.v1.ReportRotationRequest.
+ * Use `create(ReportRotationRequestSchema)` to create a new message.
+ */
+export const ReportRotationRequestSchema: GenMessage<ReportRotationRequest> = /*@__PURE__*/
+  messageDesc(file_writ_gateway_v1_gateway, 29);
+
+/**
+ * @generated from message writ.gateway.v1.ReportRotationResponse
+ */
+export type ReportRotationResponse = Message<"writ.gateway.v1.ReportRotationResponse"> & {
+};
+
+/**
+ * Describes the message writ.gateway.v1.ReportRotationResponse.
+ * Use `create(ReportRotationResponseSchema)` to create a new message.
+ */
+export const ReportRotationResponseSchema: GenMessage<ReportRotationResponse> = /*@__PURE__*/
+  messageDesc(file_writ_gateway_v1_gateway, 30);
+
+/**
+ * @generated from enum writ.gateway.v1.RotationStep
+ */
+export const RotationStep = {
+  /**
+   * @generated from enum value: ROTATION_STEP_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * Give the twin of the current login its new password, and log in as it.
+   *
+   * @generated from enum value: ROTATION_STEP_PROVE = 1;
+   */
+  PROVE: 1,
+
+  /**
+   * Take the password of the former login, and see that it opens nothing.
+   *
+   * @generated from enum value: ROTATION_STEP_RETIRE = 2;
+   */
+  RETIRE: 2,
+
+  /**
+   * Take the twin's password: it was not proved.
+   *
+   * @generated from enum value: ROTATION_STEP_UNDO = 3;
+   */
+  UNDO: 3,
+} as const;
+
+/**
+ * @generated from enum writ.gateway.v1.RotationStep
+ */
+export type RotationStep = (typeof RotationStep)[keyof typeof RotationStep] | UnknownEnum;
+
+/**
+ * Describes the enum writ.gateway.v1.RotationStep.
+ */
+export const RotationStepSchema: GenEnum<RotationStep> = /*@__PURE__*/
+  enumDesc(file_writ_gateway_v1_gateway, 0);
 
 /**
  * How a gateway follows its server. Callers: gateways (an operator's record), over mTLS.
@@ -846,6 +1147,37 @@ export const GatewayService: GenService<{
     methodKind: "unary";
     input: typeof CloseSessionRequestSchema;
     output: typeof CloseSessionResponseSchema;
+  },
+  /**
+   * What a backend's login is proved by, of a backend that this gateway serves and whose document names a
+   * secret of the vault. Each call is an event.
+   *
+   * @generated from rpc writ.gateway.v1.GatewayService.FetchLogin
+   */
+  fetchLogin: {
+    methodKind: "unary";
+    input: typeof FetchLoginRequestSchema;
+    output: typeof FetchLoginResponseSchema;
+  },
+  /**
+   * Takes the next step of a rotation for a while; refused while another has it.
+   *
+   * @generated from rpc writ.gateway.v1.GatewayService.TakeRotation
+   */
+  takeRotation: {
+    methodKind: "unary";
+    input: typeof TakeRotationRequestSchema;
+    output: typeof TakeRotationResponseSchema;
+  },
+  /**
+   * Tells how the step that was taken went. Idempotent: of a step that has passed nothing is changed.
+   *
+   * @generated from rpc writ.gateway.v1.GatewayService.ReportRotation
+   */
+  reportRotation: {
+    methodKind: "unary";
+    input: typeof ReportRotationRequestSchema;
+    output: typeof ReportRotationResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_writ_gateway_v1_gateway, 0);

@@ -2,17 +2,17 @@
 // @generated from file writ/gateway/v1/recording.proto (package writ.gateway.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
-import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
-import type { Message } from "@bufbuild/protobuf";
+import type { Message, UnknownEnum } from "@bufbuild/protobuf";
 
 /**
  * Describes the file writ/gateway/v1/recording.proto.
  */
 export const file_writ_gateway_v1_recording: GenFile = /*@__PURE__*/
-  fileDesc("Ch93cml0L2dhdGV3YXkvdjEvcmVjb3JkaW5nLnByb3RvEg93cml0LmdhdGV3YXkudjEipQEKDVJlY29yZGVkRnJhbWUSLAoEaGVhZBgBIAEoCzIcLndyaXQuZ2F0ZXdheS52MS5TZWdtZW50SGVhZEgAEi8KBWV2ZW50GAIgASgLMh4ud3JpdC5nYXRld2F5LnYxLlJlY29yZGVkRXZlbnRIABIsCgRzZWFsGAMgASgLMhwud3JpdC5nYXRld2F5LnYxLlNlZ21lbnRTZWFsSABCBwoFZnJhbWUiWQoLU2VnbWVudEhlYWQSEgoKc2Vzc2lvbl9pZBgBIAEoCRIPCgdzZWdtZW50GAIgASgNEhUKDXByZXZpb3VzX2hhc2gYAyABKAwSDgoGa2V5X2lkGAQgASgMIi4KC1NlZ21lbnRTZWFsEgwKBGhhc2gYASABKAwSEQoJc2lnbmF0dXJlGAIgASgMIq8ECg1SZWNvcmRlZEV2ZW50Eg0KBWluZGV4GAEgASgEEiYKAmF0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIwCgZvcGVuZWQYAyABKAsyHi53cml0LmdhdGV3YXkudjEuU2Vzc2lvbk9wZW5lZEgAEi8KCXN0YXRlbWVudBgEIAEoCzIaLndyaXQuZ2F0ZXdheS52MS5TdGF0ZW1lbnRIABIyCgZyZXN1bHQYBSABKAsyIC53cml0LmdhdGV3YXkudjEuU3RhdGVtZW50UmVzdWx0SAASMAoGY2xvc2VkGAYgASgLMh4ud3JpdC5nYXRld2F5LnYxLlNlc3Npb25DbG9zZWRIABI4Cg5jaGFubmVsX29wZW5lZBgHIAEoCzIeLndyaXQuZ2F0ZXdheS52MS5DaGFubmVsT3BlbmVkSAASOAoOY2hhbm5lbF9vdXRwdXQYCCABKAsyHi53cml0LmdhdGV3YXkudjEuQ2hhbm5lbE91dHB1dEgAEjoKD2NoYW5uZWxfcmVzaXplZBgJIAEoCzIfLndyaXQuZ2F0ZXdheS52MS5DaGFubmVsUmVzaXplZEgAEjgKDmNoYW5uZWxfY2xvc2VkGAogASgLMh4ud3JpdC5nYXRld2F5LnYxLkNoYW5uZWxDbG9zZWRIABIrCgRyb3dzGAsgASgLMhsud3JpdC5nYXRld2F5LnYxLlJlc3VsdFJvd3NIAEIHCgVldmVudCLOAgoNU2Vzc2lvbk9wZW5lZBISCgpzZXNzaW9uX2lkGAEgASgJEhEKCXNwaWZmZV9pZBgCIAEoCRITCgtzdmlkX3NlcmlhbBgDIAEoCRINCgVvd25lchgEIAEoCRIPCgdwdXJwb3NlGAUgASgJEg0KBWdyYW50GAYgASgJEg8KB2JhY2tlbmQYByABKAkSFgoOY2xpZW50X2FkZHJlc3MYCCABKAkSLgoKZXhwaXJlc19hdBgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASOgoGY2xpZW50GAogAygLMioud3JpdC5nYXRld2F5LnYxLlNlc3Npb25PcGVuZWQuQ2xpZW50RW50cnkSDgoGcmVhc29uGAsgASgJGi0KC0NsaWVudEVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiKwoKUmVzdWx0Um93cxIMCgRkYXRhGAEgASgMEg8KB2lzX2xhc3QYAiABKAgiswEKCVN0YXRlbWVudBIOCgZudW1iZXIYASABKAQSEwoLZmluZ2VycHJpbnQYAiABKAkSDAoEdGV4dBgDIAEoCRINCgVjbGFzcxgEIAEoCRIuCgpwYXJhbWV0ZXJzGAUgAygLMhoud3JpdC5nYXRld2F5LnYxLlBhcmFtZXRlchIOCgZ0YWJsZXMYBiADKAkSEQoJZGVuaWVkX2J5GAcgASgJEhEKCXRleHRfaG1hYxgIIAEoDCJZCglQYXJhbWV0ZXISEAoIcG9zaXRpb24YASABKA0SDgoGdGFyZ2V0GAIgASgJEg8KBXZhbHVlGAMgASgJSAASDgoEaG1hYxgEIAEoDEgAQgkKB2NvbnRlbnQijQEKD1N0YXRlbWVudFJlc3VsdBIOCgZudW1iZXIYASABKAQSEwoLY29tbWFuZF90YWcYAiABKAkSDAoEcm93cxgDIAEoBBIdChVkdXJhdGlvbl9taWNyb3NlY29uZHMYBCABKAQSEAoIc3Fsc3RhdGUYBSABKAkSFgoObWFza2VkX2NvbHVtbnMYBiADKAkiZwoNU2Vzc2lvbkNsb3NlZBIOCgZyZWFzb24YASABKAkSEAoIYnl0ZXNfdXAYAiABKAQSEgoKYnl0ZXNfZG93bhgDIAEoBBIMCgRyb3dzGAQgASgEEhIKCnN0YXRlbWVudHMYBSABKAQifwoNQ2hhbm5lbE9wZW5lZBIPCgdjaGFubmVsGAEgASgNEgwKBGtpbmQYAiABKAkSDwoHY29tbWFuZBgDIAEoCRIrCgh0ZXJtaW5hbBgEIAEoCzIZLndyaXQuZ2F0ZXdheS52MS5UZXJtaW5hbBIRCglkZW5pZWRfYnkYBSABKAkiNwoIVGVybWluYWwSDAoEdGVybRgBIAEoCRIPCgdjb2x1bW5zGAIgASgNEgwKBHJvd3MYAyABKA0iQQoNQ2hhbm5lbE91dHB1dBIPCgdjaGFubmVsGAEgASgNEhEKCWlzX3N0ZGVychgCIAEoCBIMCgRkYXRhGAMgASgMIkAKDkNoYW5uZWxSZXNpemVkEg8KB2NoYW5uZWwYASABKA0SDwoHY29sdW1ucxgCIAEoDRIMCgRyb3dzGAMgASgNIrQBCg1DaGFubmVsQ2xvc2VkEg8KB2NoYW5uZWwYASABKA0SGAoLZXhpdF9zdGF0dXMYAiABKA1IAIgBARITCgtleGl0X3NpZ25hbBgDIAEoCRIQCghieXRlc191cBgEIAEoBBISCgpieXRlc19kb3duGAUgASgEEhUKDWJ5dGVzX29taXR0ZWQYBiABKAQSFgoOb21pdHRlZF9zaGEyNTYYByABKAxCDgoMX2V4aXRfc3RhdHVzYgZwcm90bzM", [file_google_protobuf_timestamp]);
+  fileDesc("Ch93cml0L2dhdGV3YXkvdjEvcmVjb3JkaW5nLnByb3RvEg93cml0LmdhdGV3YXkudjEipQEKDVJlY29yZGVkRnJhbWUSLAoEaGVhZBgBIAEoCzIcLndyaXQuZ2F0ZXdheS52MS5TZWdtZW50SGVhZEgAEi8KBWV2ZW50GAIgASgLMh4ud3JpdC5nYXRld2F5LnYxLlJlY29yZGVkRXZlbnRIABIsCgRzZWFsGAMgASgLMhwud3JpdC5nYXRld2F5LnYxLlNlZ21lbnRTZWFsSABCBwoFZnJhbWUiWQoLU2VnbWVudEhlYWQSEgoKc2Vzc2lvbl9pZBgBIAEoCRIPCgdzZWdtZW50GAIgASgNEhUKDXByZXZpb3VzX2hhc2gYAyABKAwSDgoGa2V5X2lkGAQgASgMIi4KC1NlZ21lbnRTZWFsEgwKBGhhc2gYASABKAwSEQoJc2lnbmF0dXJlGAIgASgMItwECg1SZWNvcmRlZEV2ZW50Eg0KBWluZGV4GAEgASgEEiYKAmF0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIwCgZvcGVuZWQYAyABKAsyHi53cml0LmdhdGV3YXkudjEuU2Vzc2lvbk9wZW5lZEgAEi8KCXN0YXRlbWVudBgEIAEoCzIaLndyaXQuZ2F0ZXdheS52MS5TdGF0ZW1lbnRIABIyCgZyZXN1bHQYBSABKAsyIC53cml0LmdhdGV3YXkudjEuU3RhdGVtZW50UmVzdWx0SAASMAoGY2xvc2VkGAYgASgLMh4ud3JpdC5nYXRld2F5LnYxLlNlc3Npb25DbG9zZWRIABI4Cg5jaGFubmVsX29wZW5lZBgHIAEoCzIeLndyaXQuZ2F0ZXdheS52MS5DaGFubmVsT3BlbmVkSAASOAoOY2hhbm5lbF9vdXRwdXQYCCABKAsyHi53cml0LmdhdGV3YXkudjEuQ2hhbm5lbE91dHB1dEgAEjoKD2NoYW5uZWxfcmVzaXplZBgJIAEoCzIfLndyaXQuZ2F0ZXdheS52MS5DaGFubmVsUmVzaXplZEgAEjgKDmNoYW5uZWxfY2xvc2VkGAogASgLMh4ud3JpdC5nYXRld2F5LnYxLkNoYW5uZWxDbG9zZWRIABIrCgRyb3dzGAsgASgLMhsud3JpdC5nYXRld2F5LnYxLlJlc3VsdFJvd3NIABIrCgdmaW5kaW5nGAwgASgLMhgud3JpdC5nYXRld2F5LnYxLkZpbmRpbmdIAEIHCgVldmVudCLOAgoNU2Vzc2lvbk9wZW5lZBISCgpzZXNzaW9uX2lkGAEgASgJEhEKCXNwaWZmZV9pZBgCIAEoCRITCgtzdmlkX3NlcmlhbBgDIAEoCRINCgVvd25lchgEIAEoCRIPCgdwdXJwb3NlGAUgASgJEg0KBWdyYW50GAYgASgJEg8KB2JhY2tlbmQYByABKAkSFgoOY2xpZW50X2FkZHJlc3MYCCABKAkSLgoKZXhwaXJlc19hdBgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASOgoGY2xpZW50GAogAygLMioud3JpdC5nYXRld2F5LnYxLlNlc3Npb25PcGVuZWQuQ2xpZW50RW50cnkSDgoGcmVhc29uGAsgASgJGi0KC0NsaWVudEVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiKwoKUmVzdWx0Um93cxIMCgRkYXRhGAEgASgMEg8KB2lzX2xhc3QYAiABKAgiUgoHRmluZGluZxIqCgRraW5kGAEgASgOMhwud3JpdC5nYXRld2F5LnYxLkZpbmRpbmdLaW5kEgwKBG5hbWUYAiABKAkSDQoFY291bnQYAyABKAQiswEKCVN0YXRlbWVudBIOCgZudW1iZXIYASABKAQSEwoLZmluZ2VycHJpbnQYAiABKAkSDAoEdGV4dBgDIAEoCRINCgVjbGFzcxgEIAEoCRIuCgpwYXJhbWV0ZXJzGAUgAygLMhoud3JpdC5nYXRld2F5LnYxLlBhcmFtZXRlchIOCgZ0YWJsZXMYBiADKAkSEQoJZGVuaWVkX2J5GAcgASgJEhEKCXRleHRfaG1hYxgIIAEoDCJZCglQYXJhbWV0ZXISEAoIcG9zaXRpb24YASABKA0SDgoGdGFyZ2V0GAIgASgJEg8KBXZhbHVlGAMgASgJSAASDgoEaG1hYxgEIAEoDEgAQgkKB2NvbnRlbnQijQEKD1N0YXRlbWVudFJlc3VsdBIOCgZudW1iZXIYASABKAQSEwoLY29tbWFuZF90YWcYAiABKAkSDAoEcm93cxgDIAEoBBIdChVkdXJhdGlvbl9taWNyb3NlY29uZHMYBCABKAQSEAoIc3Fsc3RhdGUYBSABKAkSFgoObWFza2VkX2NvbHVtbnMYBiADKAkiZwoNU2Vzc2lvbkNsb3NlZBIOCgZyZWFzb24YASABKAkSEAoIYnl0ZXNfdXAYAiABKAQSEgoKYnl0ZXNfZG93bhgDIAEoBBIMCgRyb3dzGAQgASgEEhIKCnN0YXRlbWVudHMYBSABKAQifwoNQ2hhbm5lbE9wZW5lZBIPCgdjaGFubmVsGAEgASgNEgwKBGtpbmQYAiABKAkSDwoHY29tbWFuZBgDIAEoCRIrCgh0ZXJtaW5hbBgEIAEoCzIZLndyaXQuZ2F0ZXdheS52MS5UZXJtaW5hbBIRCglkZW5pZWRfYnkYBSABKAkiNwoIVGVybWluYWwSDAoEdGVybRgBIAEoCRIPCgdjb2x1bW5zGAIgASgNEgwKBHJvd3MYAyABKA0iQQoNQ2hhbm5lbE91dHB1dBIPCgdjaGFubmVsGAEgASgNEhEKCWlzX3N0ZGVychgCIAEoCBIMCgRkYXRhGAMgASgMIkAKDkNoYW5uZWxSZXNpemVkEg8KB2NoYW5uZWwYASABKA0SDwoHY29sdW1ucxgCIAEoDRIMCgRyb3dzGAMgASgNIrQBCg1DaGFubmVsQ2xvc2VkEg8KB2NoYW5uZWwYASABKA0SGAoLZXhpdF9zdGF0dXMYAiABKA1IAIgBARITCgtleGl0X3NpZ25hbBgDIAEoCRIQCghieXRlc191cBgEIAEoBBISCgpieXRlc19kb3duGAUgASgEEhUKDWJ5dGVzX29taXR0ZWQYBiABKAQSFgoOb21pdHRlZF9zaGEyNTYYByABKAxCDgoMX2V4aXRfc3RhdHVzKncKC0ZpbmRpbmdLaW5kEhwKGEZJTkRJTkdfS0lORF9VTlNQRUNJRklFRBAAEhcKE0ZJTkRJTkdfS0lORF9NQVNLRUQQARIWChJGSU5ESU5HX0tJTkRfU0hPV04QAhIZChVGSU5ESU5HX0tJTkRfVU5NQVNLRUQQA2IGcHJvdG8z", [file_google_protobuf_timestamp]);
 
 /**
  * One record of a session's record file. Files are runs of frames (runtime/frame-file): the first is a
@@ -188,6 +188,12 @@ export type RecordedEvent = Message<"writ.gateway.v1.RecordedEvent"> & {
      */
     value: ResultRows;
     case: "rows";
+  } | {
+    /**
+     * @generated from field: writ.gateway.v1.Finding finding = 12;
+     */
+    value: Finding;
+    case: "finding";
   } | { case: undefined; value?: undefined };
 };
 
@@ -297,6 +303,39 @@ export const ResultRowsSchema: GenMessage<ResultRows> = /*@__PURE__*/
   messageDesc(file_writ_gateway_v1_recording, 5);
 
 /**
+ * What the gateway noticed in what the backend sent; never the value.
+ *
+ * @generated from message writ.gateway.v1.Finding
+ */
+export type Finding = Message<"writ.gateway.v1.Finding"> & {
+  /**
+   * @generated from field: writ.gateway.v1.FindingKind kind = 1;
+   */
+  kind: FindingKind;
+
+  /**
+   * Of a detector or pattern; of FINDING_KIND_UNMASKED the column, as `schema.table.column`.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * How often since the last one of this kind and name.
+   *
+   * @generated from field: uint64 count = 3;
+   */
+  count: bigint;
+};
+
+/**
+ * Describes the message writ.gateway.v1.Finding.
+ * Use `create(FindingSchema)` to create a new message.
+ */
+export const FindingSchema: GenMessage<Finding> = /*@__PURE__*/
+  messageDesc(file_writ_gateway_v1_recording, 6);
+
+/**
  * A statement as it may be kept (threats S9).
  *
  * @generated from message writ.gateway.v1.Statement
@@ -361,7 +400,7 @@ export type Statement = Message<"writ.gateway.v1.Statement"> & {
  * Use `create(StatementSchema)` to create a new message.
  */
 export const StatementSchema: GenMessage<Statement> = /*@__PURE__*/
-  messageDesc(file_writ_gateway_v1_recording, 6);
+  messageDesc(file_writ_gateway_v1_recording, 7);
 
 /**
  * @generated from message writ.gateway.v1.Parameter
@@ -408,7 +447,7 @@ export type Parameter = Message<"writ.gateway.v1.Parameter"> & {
  * Use `create(ParameterSchema)` to create a new message.
  */
 export const ParameterSchema: GenMessage<Parameter> = /*@__PURE__*/
-  messageDesc(file_writ_gateway_v1_recording, 7);
+  messageDesc(file_writ_gateway_v1_recording, 8);
 
 /**
  * @generated from message writ.gateway.v1.StatementResult
@@ -456,7 +495,7 @@ export type StatementResult = Message<"writ.gateway.v1.StatementResult"> & {
  * Use `create(StatementResultSchema)` to create a new message.
  */
 export const StatementResultSchema: GenMessage<StatementResult> = /*@__PURE__*/
-  messageDesc(file_writ_gateway_v1_recording, 8);
+  messageDesc(file_writ_gateway_v1_recording, 9);
 
 /**
  * @generated from message writ.gateway.v1.SessionClosed
@@ -493,7 +532,7 @@ export type SessionClosed = Message<"writ.gateway.v1.SessionClosed"> & {
  * Use `create(SessionClosedSchema)` to create a new message.
  */
 export const SessionClosedSchema: GenMessage<SessionClosed> = /*@__PURE__*/
-  messageDesc(file_writ_gateway_v1_recording, 9);
+  messageDesc(file_writ_gateway_v1_recording, 10);
 
 /**
  * What an SSH client asked to open on the target.
@@ -542,7 +581,7 @@ export type ChannelOpened = Message<"writ.gateway.v1.ChannelOpened"> & {
  * Use `create(ChannelOpenedSchema)` to create a new message.
  */
 export const ChannelOpenedSchema: GenMessage<ChannelOpened> = /*@__PURE__*/
-  messageDesc(file_writ_gateway_v1_recording, 10);
+  messageDesc(file_writ_gateway_v1_recording, 11);
 
 /**
  * @generated from message writ.gateway.v1.Terminal
@@ -569,7 +608,7 @@ export type Terminal = Message<"writ.gateway.v1.Terminal"> & {
  * Use `create(TerminalSchema)` to create a new message.
  */
 export const TerminalSchema: GenMessage<Terminal> = /*@__PURE__*/
-  messageDesc(file_writ_gateway_v1_recording, 11);
+  messageDesc(file_writ_gateway_v1_recording, 12);
 
 /**
  * What the target wrote, before the client saw it. Of shells all of it, of exec without a terminal the
@@ -599,7 +638,7 @@ export type ChannelOutput = Message<"writ.gateway.v1.ChannelOutput"> & {
  * Use `create(ChannelOutputSchema)` to create a new message.
  */
 export const ChannelOutputSchema: GenMessage<ChannelOutput> = /*@__PURE__*/
-  messageDesc(file_writ_gateway_v1_recording, 12);
+  messageDesc(file_writ_gateway_v1_recording, 13);
 
 /**
  * @generated from message writ.gateway.v1.ChannelResized
@@ -626,7 +665,7 @@ export type ChannelResized = Message<"writ.gateway.v1.ChannelResized"> & {
  * Use `create(ChannelResizedSchema)` to create a new message.
  */
 export const ChannelResizedSchema: GenMessage<ChannelResized> = /*@__PURE__*/
-  messageDesc(file_writ_gateway_v1_recording, 13);
+  messageDesc(file_writ_gateway_v1_recording, 14);
 
 /**
  * @generated from message writ.gateway.v1.ChannelClosed
@@ -683,5 +722,47 @@ export type ChannelClosed = Message<"writ.gateway.v1.ChannelClosed"> & {
  * Use `create(ChannelClosedSchema)` to create a new message.
  */
 export const ChannelClosedSchema: GenMessage<ChannelClosed> = /*@__PURE__*/
-  messageDesc(file_writ_gateway_v1_recording, 14);
+  messageDesc(file_writ_gateway_v1_recording, 15);
+
+/**
+ * @generated from enum writ.gateway.v1.FindingKind
+ */
+export const FindingKind = {
+  /**
+   * @generated from enum value: FINDING_KIND_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * A detector overwrote it.
+   *
+   * @generated from enum value: FINDING_KIND_MASKED = 1;
+   */
+  MASKED: 1,
+
+  /**
+   * A detector told of it and showed it.
+   *
+   * @generated from enum value: FINDING_KIND_SHOWN = 2;
+   */
+  SHOWN: 2,
+
+  /**
+   * A classified column came from its table, past the view that masks it: the session ended.
+   *
+   * @generated from enum value: FINDING_KIND_UNMASKED = 3;
+   */
+  UNMASKED: 3,
+} as const;
+
+/**
+ * @generated from enum writ.gateway.v1.FindingKind
+ */
+export type FindingKind = (typeof FindingKind)[keyof typeof FindingKind] | UnknownEnum;
+
+/**
+ * Describes the enum writ.gateway.v1.FindingKind.
+ */
+export const FindingKindSchema: GenEnum<FindingKind> = /*@__PURE__*/
+  enumDesc(file_writ_gateway_v1_recording, 0);
 

@@ -12,7 +12,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file writ/resource/v1/resource.proto.
  */
 export const file_writ_resource_v1_resource: GenFile = /*@__PURE__*/
-  fileDesc("Ch93cml0L3Jlc291cmNlL3YxL3Jlc291cmNlLnByb3RvEhB3cml0LnJlc291cmNlLnYxIskCCghSZXNvdXJjZRIMCgRuYW1lGAEgASgJEhIKCmdlbmVyYXRpb24YAiABKAQSLgoKdXBkYXRlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoHYmFja2VuZBgKIAEoCzIZLndyaXQucmVzb3VyY2UudjEuQmFja2VuZEgAEigKBWdyYW50GAsgASgLMhcud3JpdC5yZXNvdXJjZS52MS5HcmFudEgAEjUKDGNvbHVtbl9jbGFzcxgMIAEoCzIdLndyaXQucmVzb3VyY2UudjEuQ29sdW1uQ2xhc3NIABIsCgdjb2x1bW5zGA0gASgLMhkud3JpdC5yZXNvdXJjZS52MS5Db2x1bW5zSAASJgoEbG9jaxgOIAEoCzIWLndyaXQucmVzb3VyY2UudjEuTG9ja0gAQgYKBGJvZHkixQEKB0JhY2tlbmQSDAoEbmFtZRgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRIrCghvbl9zdGFsZRgDIAEoDjIZLndyaXQucmVzb3VyY2UudjEuT25TdGFsZRI1Cghwb3N0Z3JlcxgKIAEoCzIhLndyaXQucmVzb3VyY2UudjEuUG9zdGdyZXNCYWNrZW5kSAASKwoDc3NoGAsgASgLMhwud3JpdC5yZXNvdXJjZS52MS5Tc2hCYWNrZW5kSABCBgoEdHlwZSKMAwoPUG9zdGdyZXNCYWNrZW5kEgwKBGhvc3QYASABKAkSDAoEcG9ydBgCIAEoDRIQCghkYXRhYmFzZRgDIAEoCRIoCgZsYXlvdXQYBCABKA4yGC53cml0LnJlc291cmNlLnYxLkxheW91dBISCgpsb2dpbl91c2VyGAUgASgJEhsKE2xvZ2luX3Bhc3N3b3JkX2ZpbGUYBiABKAkSKQoDdGxzGAcgASgLMhwud3JpdC5yZXNvdXJjZS52MS5CYWNrZW5kVGxzEioKB2VuZm9yY2UYDCABKA4yGS53cml0LnJlc291cmNlLnYxLkVuZm9yY2USNQoJZXhjZXB0aW9uGA0gASgLMiIud3JpdC5yZXNvdXJjZS52MS5FbmZvcmNlRXhjZXB0aW9uEi0KCWRldGVjdG9ycxgPIAMoCzIaLndyaXQucmVzb3VyY2UudjEuRGV0ZWN0b3ISMwoIcGF0dGVybnMYECADKAsyIS53cml0LnJlc291cmNlLnYxLkRldGVjdG9yUGF0dGVybiJhChBFbmZvcmNlRXhjZXB0aW9uEg0KBW93bmVyGAEgASgJEg4KBnJlYXNvbhgCIAEoCRIuCgpleHBpcmVzX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJKCghEZXRlY3RvchIMCgRraW5kGAEgASgJEjAKBmFjdGlvbhgCIAEoDjIgLndyaXQucmVzb3VyY2UudjEuRGV0ZWN0b3JBY3Rpb24iYgoPRGV0ZWN0b3JQYXR0ZXJuEgwKBG5hbWUYASABKAkSDwoHcGF0dGVybhgCIAEoCRIwCgZhY3Rpb24YAyABKA4yIC53cml0LnJlc291cmNlLnYxLkRldGVjdG9yQWN0aW9uIqQBCgpTc2hCYWNrZW5kEgwKBGhvc3QYASABKAkSDAoEcG9ydBgCIAEoDRIRCglob3N0X2tleXMYAyADKAwSOAoGbG9naW5zGAQgAygLMigud3JpdC5yZXNvdXJjZS52MS5Tc2hCYWNrZW5kLkxvZ2luc0VudHJ5Gi0KC0xvZ2luc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiMgoKQmFja2VuZFRscxIPCgdjYV9maWxlGAEgASgJEhMKC3NlcnZlcl9uYW1lGAIgASgJIqYCCgVHcmFudBIMCgRuYW1lGAEgASgJEhAKCGlkZW50aXR5GAIgASgJEg8KB2JhY2tlbmQYAyABKAkSDQoFb3duZXIYBCABKAkSDwoHcHVycG9zZRgFIAEoCRIuCgpleHBpcmVzX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIwCgdzZXNzaW9uGAcgASgLMh8ud3JpdC5yZXNvdXJjZS52MS5TZXNzaW9uTGltaXRzEjQKCHBvc3RncmVzGAogASgLMiAud3JpdC5yZXNvdXJjZS52MS5Qb3N0Z3Jlc1JpZ2h0c0gAEioKA3NzaBgLIAEoCzIbLndyaXQucmVzb3VyY2UudjEuU3NoUmlnaHRzSABCCAoGcmlnaHRzIvUBCg1TZXNzaW9uTGltaXRzEioKB21heGltdW0YASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEQoJcmVuZXdhYmxlGAIgASgIEgwKBHJvd3MYAyABKAQSDQoFYnl0ZXMYBCABKAQSEgoKc3RhdGVtZW50cxgFIAEoBBIsCgdwZXJfZGF5GAYgASgLMhsud3JpdC5yZXNvdXJjZS52MS5EYXlMaW1pdHMSDgoGZXJyb3JzGAcgASgNEjYKE2lkbGVfaW5fdHJhbnNhY3Rpb24YCCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iaQoJRGF5TGltaXRzEgwKBHJvd3MYASABKAQSDQoFYnl0ZXMYAiABKAQSEgoKc3RhdGVtZW50cxgDIAEoBBIrCghkdXJhdGlvbhgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiL6AwoOUG9zdGdyZXNSaWdodHMSDgoGc2VsZWN0GAEgAygJEg4KBmluc2VydBgCIAMoCRIOCgZ1cGRhdGUYAyADKAkSDgoGZGVsZXRlGAQgAygJEhIKCnN0YXRlbWVudHMYBSADKAkSEgoKZ3JvdXBfcm9sZRgGIAEoCRITCgt2aWV3X3NjaGVtYRgHIAEoCRIvCgdjb2x1bW5zGAggAygLMh4ud3JpdC5yZXNvdXJjZS52MS5Db2x1bW5SaWdodHMSFAoMd3JpdGVfbWFza2VkGAkgAygJEg8KB2V4ZWN1dGUYCiADKAkSEQoJc2VxdWVuY2VzGAsgAygJEi0KCWRkbF9vd25lchgMIAEoCzIaLndyaXQucmVzb3VyY2UudjEuRGRsT3duZXISQAoIc2V0dGluZ3MYDSADKAsyLi53cml0LnJlc291cmNlLnYxLlBvc3RncmVzUmlnaHRzLlNldHRpbmdzRW50cnkSLwoFcnVsZXMYECABKAsyIC53cml0LnJlc291cmNlLnYxLlN0YXRlbWVudFJ1bGVzEi0KCXJlY29yZGluZxgRIAEoCzIaLndyaXQucmVzb3VyY2UudjEuUmVjb3JkZWQaLwoNU2V0dGluZ3NFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIkQKDlN0YXRlbWVudFJ1bGVzEg4KBnRhYmxlcxgBIAMoCRIRCglmdW5jdGlvbnMYAiADKAkSDwoHbm9fY29weRgDIAEoCCIYCghSZWNvcmRlZBIMCgRyb3dzGAEgASgIIk0KDENvbHVtblJpZ2h0cxINCgV0YWJsZRgBIAEoCRIOCgZzZWxlY3QYAiADKAkSDgoGaW5zZXJ0GAMgAygJEg4KBnVwZGF0ZRgEIAMoCSIpCghEZGxPd25lchIMCgRyb2xlGAEgASgJEg8KB3NjaGVtYXMYAiADKAkiWAoJU3NoUmlnaHRzEg4KBmxvZ2lucxgBIAMoCRINCgVzaGVsbBgCIAEoCBIMCgRleGVjGAMgASgIEhAKCGNvbW1hbmRzGAQgAygJEgwKBHNmdHAYBSABKAgiVQoLQ29sdW1uQ2xhc3MSDAoEbmFtZRgBIAEoCRIkCgRtYXNrGAIgASgOMhYud3JpdC5yZXNvdXJjZS52MS5NYXNrEhIKCnJhbmdlX3NpemUYAyABKAQiWwoHQ29sdW1ucxIMCgRuYW1lGAEgASgJEg8KB2JhY2tlbmQYAiABKAkSMQoGdGFibGVzGAMgAygLMiEud3JpdC5yZXNvdXJjZS52MS5DbGFzc2lmaWVkVGFibGUikQEKD0NsYXNzaWZpZWRUYWJsZRINCgV0YWJsZRgBIAEoCRI/Cgdjb2x1bW5zGAIgAygLMi4ud3JpdC5yZXNvdXJjZS52MS5DbGFzc2lmaWVkVGFibGUuQ29sdW1uc0VudHJ5Gi4KDENvbHVtbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIsYBCgRMb2NrEgwKBG5hbWUYASABKAkSLAoGdGFyZ2V0GAIgASgLMhwud3JpdC5yZXNvdXJjZS52MS5Mb2NrVGFyZ2V0Eg4KBnJlYXNvbhgDIAEoCRIuCgpleHBpcmVzX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpjcmVhdGVkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBISCgpjcmVhdGVkX2J5GAYgASgJImMKCkxvY2tUYXJnZXQSEwoJc3BpZmZlX2lkGAEgASgJSAASEgoIYWdlbnRfaWQYAiABKAlIABIPCgVncmFudBgDIAEoCUgAEhEKB2JhY2tlbmQYBCABKAlIAEIICgZ0YXJnZXQqTwoHT25TdGFsZRIYChRPTl9TVEFMRV9VTlNQRUNJRklFRBAAEhMKD09OX1NUQUxFX1NUUklDVBABEhUKEU9OX1NUQUxFX1NUQU5EQVJEEAIqNwoHRW5mb3JjZRIXChNFTkZPUkNFX1VOU1BFQ0lGSUVEEAASEwoPRU5GT1JDRV9HQVRFV0FZEAIqZgoORGV0ZWN0b3JBY3Rpb24SHwobREVURUNUT1JfQUNUSU9OX1VOU1BFQ0lGSUVEEAASGAoUREVURUNUT1JfQUNUSU9OX01BU0sQARIZChVERVRFQ1RPUl9BQ1RJT05fQUxFUlQQAipHCgZMYXlvdXQSFgoSTEFZT1VUX1VOU1BFQ0lGSUVEEAASEAoMTEFZT1VUX0ZST05UEAESEwoPTEFZT1VUX0lOX1BMQUNFEAIqlwEKBE1hc2sSFAoQTUFTS19VTlNQRUNJRklFRBAAEg0KCU1BU0tfRlVMTBABEg4KCk1BU0tfTEFTVDQQAhIOCgpNQVNLX0VNQUlMEAMSDQoJTUFTS19OVUxMEAQSDQoJTUFTS19ZRUFSEAUSDQoJTUFTS19IQVNIEAYSDgoKTUFTS19SQU5HRRAHEg0KCU1BU0tfTk9ORRAIYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("Ch93cml0L3Jlc291cmNlL3YxL3Jlc291cmNlLnByb3RvEhB3cml0LnJlc291cmNlLnYxIskCCghSZXNvdXJjZRIMCgRuYW1lGAEgASgJEhIKCmdlbmVyYXRpb24YAiABKAQSLgoKdXBkYXRlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoHYmFja2VuZBgKIAEoCzIZLndyaXQucmVzb3VyY2UudjEuQmFja2VuZEgAEigKBWdyYW50GAsgASgLMhcud3JpdC5yZXNvdXJjZS52MS5HcmFudEgAEjUKDGNvbHVtbl9jbGFzcxgMIAEoCzIdLndyaXQucmVzb3VyY2UudjEuQ29sdW1uQ2xhc3NIABIsCgdjb2x1bW5zGA0gASgLMhkud3JpdC5yZXNvdXJjZS52MS5Db2x1bW5zSAASJgoEbG9jaxgOIAEoCzIWLndyaXQucmVzb3VyY2UudjEuTG9ja0gAQgYKBGJvZHkixQEKB0JhY2tlbmQSDAoEbmFtZRgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRIrCghvbl9zdGFsZRgDIAEoDjIZLndyaXQucmVzb3VyY2UudjEuT25TdGFsZRI1Cghwb3N0Z3JlcxgKIAEoCzIhLndyaXQucmVzb3VyY2UudjEuUG9zdGdyZXNCYWNrZW5kSAASKwoDc3NoGAsgASgLMhwud3JpdC5yZXNvdXJjZS52MS5Tc2hCYWNrZW5kSABCBgoEdHlwZSLeBgoPUG9zdGdyZXNCYWNrZW5kEgwKBGhvc3QYASABKAkSDAoEcG9ydBgCIAEoDRIQCghkYXRhYmFzZRgDIAEoCRIoCgZsYXlvdXQYBCABKA4yGC53cml0LnJlc291cmNlLnYxLkxheW91dBISCgpsb2dpbl91c2VyGAUgASgJEhsKE2xvZ2luX3Bhc3N3b3JkX2ZpbGUYBiABKAkSKQoDdGxzGAcgASgLMhwud3JpdC5yZXNvdXJjZS52MS5CYWNrZW5kVGxzEkMKCWRhdGFiYXNlcxgIIAMoCzIwLndyaXQucmVzb3VyY2UudjEuUG9zdGdyZXNCYWNrZW5kLkRhdGFiYXNlc0VudHJ5EjAKCGZhaWxvdmVyGAkgAygLMh4ud3JpdC5yZXNvdXJjZS52MS5Qb3N0Z3Jlc0hvc3QSMAoIcmVwbGljYXMYCiADKAsyHi53cml0LnJlc291cmNlLnYxLlBvc3RncmVzSG9zdBIUCgxzZXJ2ZXJfbmFtZXMYCyADKAkSKgoHZW5mb3JjZRgMIAEoDjIZLndyaXQucmVzb3VyY2UudjEuRW5mb3JjZRI1CglleGNlcHRpb24YDSABKAsyIi53cml0LnJlc291cmNlLnYxLkVuZm9yY2VFeGNlcHRpb24SOwoQbG9naW5fY3JlZGVudGlhbBgOIAEoCzIhLndyaXQucmVzb3VyY2UudjEuTG9naW5DcmVkZW50aWFsEi0KCWRldGVjdG9ycxgPIAMoCzIaLndyaXQucmVzb3VyY2UudjEuRGV0ZWN0b3ISMwoIcGF0dGVybnMYECADKAsyIS53cml0LnJlc291cmNlLnYxLkRldGVjdG9yUGF0dGVybhIYChBzZXR0aW5nc19hbGxvd2VkGBEgAygJElAKEHNldHRpbmdfY2VpbGluZ3MYEiADKAsyNi53cml0LnJlc291cmNlLnYxLlBvc3RncmVzQmFja2VuZC5TZXR0aW5nQ2VpbGluZ3NFbnRyeRowCg5EYXRhYmFzZXNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBGjYKFFNldHRpbmdDZWlsaW5nc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoBDoCOAEiPwoMUG9zdGdyZXNIb3N0EgwKBGhvc3QYASABKAkSDAoEcG9ydBgCIAEoDRITCgtzZXJ2ZXJfbmFtZRgDIAEoCSJhChBFbmZvcmNlRXhjZXB0aW9uEg0KBW93bmVyGAEgASgJEg4KBnJlYXNvbhgCIAEoCRIuCgpleHBpcmVzX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJKCghEZXRlY3RvchIMCgRraW5kGAEgASgJEjAKBmFjdGlvbhgCIAEoDjIgLndyaXQucmVzb3VyY2UudjEuRGV0ZWN0b3JBY3Rpb24iYgoPRGV0ZWN0b3JQYXR0ZXJuEgwKBG5hbWUYASABKAkSDwoHcGF0dGVybhgCIAEoCRIwCgZhY3Rpb24YAyABKA4yIC53cml0LnJlc291cmNlLnYxLkRldGVjdG9yQWN0aW9uIqQBCgpTc2hCYWNrZW5kEgwKBGhvc3QYASABKAkSDAoEcG9ydBgCIAEoDRIRCglob3N0X2tleXMYAyADKAwSOAoGbG9naW5zGAQgAygLMigud3JpdC5yZXNvdXJjZS52MS5Tc2hCYWNrZW5kLkxvZ2luc0VudHJ5Gi0KC0xvZ2luc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEipwEKCkJhY2tlbmRUbHMSDwoHY2FfZmlsZRgBIAEoCRITCgtzZXJ2ZXJfbmFtZRgCIAEoCRIfChdjbGllbnRfY2VydGlmaWNhdGVfZmlsZRgDIAEoCRIXCg9jbGllbnRfa2V5X2ZpbGUYBCABKAkSOQoPY2hhbm5lbF9iaW5kaW5nGAUgASgOMiAud3JpdC5yZXNvdXJjZS52MS5DaGFubmVsQmluZGluZyLfAQoPTG9naW5DcmVkZW50aWFsEhUKC2Vudmlyb25tZW50GAEgASgJSAASEAoGc2VjcmV0GAIgASgJSAASLQoIdmF1bHRfa3YYAyABKAsyGS53cml0LnJlc291cmNlLnYxLlZhdWx0S3ZIABI5Cg52YXVsdF9kYXRhYmFzZRgEIAEoCzIfLndyaXQucmVzb3VyY2UudjEuVmF1bHREYXRhYmFzZUgAEi8KDHJvdGF0ZV9ldmVyeRgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIICgZzb3VyY2UivwEKC1ZhdWx0U2VydmVyEg8KB2FkZHJlc3MYASABKAkSEQoJbmFtZXNwYWNlGAIgASgJEg8KB2NhX2ZpbGUYAyABKAkSMgoIYXBwX3JvbGUYBCABKAsyHi53cml0LnJlc291cmNlLnYxLlZhdWx0QXBwUm9sZUgAEhQKCnRva2VuX2ZpbGUYBSABKAlIABIpCgNqd3QYBiABKAsyGi53cml0LnJlc291cmNlLnYxLlZhdWx0Snd0SABCBgoEYXV0aCJGCgxWYXVsdEFwcFJvbGUSDQoFbW91bnQYASABKAkSDwoHcm9sZV9pZBgCIAEoCRIWCg5zZWNyZXRfaWRfZmlsZRgDIAEoCSI5CghWYXVsdEp3dBINCgVtb3VudBgBIAEoCRIMCgRyb2xlGAIgASgJEhAKCGF1ZGllbmNlGAMgASgJImQKB1ZhdWx0S3YSLQoGc2VydmVyGAEgASgLMh0ud3JpdC5yZXNvdXJjZS52MS5WYXVsdFNlcnZlchINCgVtb3VudBgCIAEoCRIMCgRwYXRoGAMgASgJEg0KBWZpZWxkGAQgASgJImsKDVZhdWx0RGF0YWJhc2USLQoGc2VydmVyGAEgASgLMh0ud3JpdC5yZXNvdXJjZS52MS5WYXVsdFNlcnZlchINCgVtb3VudBgCIAEoCRIMCgRyb2xlGAMgASgJEg4KBnN0YXRpYxgEIAEoCCKmAgoFR3JhbnQSDAoEbmFtZRgBIAEoCRIQCghpZGVudGl0eRgCIAEoCRIPCgdiYWNrZW5kGAMgASgJEg0KBW93bmVyGAQgASgJEg8KB3B1cnBvc2UYBSABKAkSLgoKZXhwaXJlc19hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMAoHc2Vzc2lvbhgHIAEoCzIfLndyaXQucmVzb3VyY2UudjEuU2Vzc2lvbkxpbWl0cxI0Cghwb3N0Z3JlcxgKIAEoCzIgLndyaXQucmVzb3VyY2UudjEuUG9zdGdyZXNSaWdodHNIABIqCgNzc2gYCyABKAsyGy53cml0LnJlc291cmNlLnYxLlNzaFJpZ2h0c0gAQggKBnJpZ2h0cyL1AQoNU2Vzc2lvbkxpbWl0cxIqCgdtYXhpbXVtGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhEKCXJlbmV3YWJsZRgCIAEoCBIMCgRyb3dzGAMgASgEEg0KBWJ5dGVzGAQgASgEEhIKCnN0YXRlbWVudHMYBSABKAQSLAoHcGVyX2RheRgGIAEoCzIbLndyaXQucmVzb3VyY2UudjEuRGF5TGltaXRzEg4KBmVycm9ycxgHIAEoDRI2ChNpZGxlX2luX3RyYW5zYWN0aW9uGAggASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uImkKCURheUxpbWl0cxIMCgRyb3dzGAEgASgEEg0KBWJ5dGVzGAIgASgEEhIKCnN0YXRlbWVudHMYAyABKAQSKwoIZHVyYXRpb24YBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24inQQKDlBvc3RncmVzUmlnaHRzEg4KBnNlbGVjdBgBIAMoCRIOCgZpbnNlcnQYAiADKAkSDgoGdXBkYXRlGAMgAygJEg4KBmRlbGV0ZRgEIAMoCRISCgpzdGF0ZW1lbnRzGAUgAygJEhIKCmdyb3VwX3JvbGUYBiABKAkSEwoLdmlld19zY2hlbWEYByABKAkSLwoHY29sdW1ucxgIIAMoCzIeLndyaXQucmVzb3VyY2UudjEuQ29sdW1uUmlnaHRzEhQKDHdyaXRlX21hc2tlZBgJIAMoCRIPCgdleGVjdXRlGAogAygJEhEKCXNlcXVlbmNlcxgLIAMoCRItCglkZGxfb3duZXIYDCABKAsyGi53cml0LnJlc291cmNlLnYxLkRkbE93bmVyEkAKCHNldHRpbmdzGA0gAygLMi4ud3JpdC5yZXNvdXJjZS52MS5Qb3N0Z3Jlc1JpZ2h0cy5TZXR0aW5nc0VudHJ5EhAKCGRhdGFiYXNlGA4gASgJEg8KB3JlcGxpY2EYDyABKAgSLwoFcnVsZXMYECABKAsyIC53cml0LnJlc291cmNlLnYxLlN0YXRlbWVudFJ1bGVzEi0KCXJlY29yZGluZxgRIAEoCzIaLndyaXQucmVzb3VyY2UudjEuUmVjb3JkZWQaLwoNU2V0dGluZ3NFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIkQKDlN0YXRlbWVudFJ1bGVzEg4KBnRhYmxlcxgBIAMoCRIRCglmdW5jdGlvbnMYAiADKAkSDwoHbm9fY29weRgDIAEoCCIYCghSZWNvcmRlZBIMCgRyb3dzGAEgASgIIk0KDENvbHVtblJpZ2h0cxINCgV0YWJsZRgBIAEoCRIOCgZzZWxlY3QYAiADKAkSDgoGaW5zZXJ0GAMgAygJEg4KBnVwZGF0ZRgEIAMoCSIpCghEZGxPd25lchIMCgRyb2xlGAEgASgJEg8KB3NjaGVtYXMYAiADKAkiWAoJU3NoUmlnaHRzEg4KBmxvZ2lucxgBIAMoCRINCgVzaGVsbBgCIAEoCBIMCgRleGVjGAMgASgIEhAKCGNvbW1hbmRzGAQgAygJEgwKBHNmdHAYBSABKAgiVQoLQ29sdW1uQ2xhc3MSDAoEbmFtZRgBIAEoCRIkCgRtYXNrGAIgASgOMhYud3JpdC5yZXNvdXJjZS52MS5NYXNrEhIKCnJhbmdlX3NpemUYAyABKAQiWwoHQ29sdW1ucxIMCgRuYW1lGAEgASgJEg8KB2JhY2tlbmQYAiABKAkSMQoGdGFibGVzGAMgAygLMiEud3JpdC5yZXNvdXJjZS52MS5DbGFzc2lmaWVkVGFibGUikQEKD0NsYXNzaWZpZWRUYWJsZRINCgV0YWJsZRgBIAEoCRI/Cgdjb2x1bW5zGAIgAygLMi4ud3JpdC5yZXNvdXJjZS52MS5DbGFzc2lmaWVkVGFibGUuQ29sdW1uc0VudHJ5Gi4KDENvbHVtbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIsYBCgRMb2NrEgwKBG5hbWUYASABKAkSLAoGdGFyZ2V0GAIgASgLMhwud3JpdC5yZXNvdXJjZS52MS5Mb2NrVGFyZ2V0Eg4KBnJlYXNvbhgDIAEoCRIuCgpleHBpcmVzX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpjcmVhdGVkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBISCgpjcmVhdGVkX2J5GAYgASgJImMKCkxvY2tUYXJnZXQSEwoJc3BpZmZlX2lkGAEgASgJSAASEgoIYWdlbnRfaWQYAiABKAlIABIPCgVncmFudBgDIAEoCUgAEhEKB2JhY2tlbmQYBCABKAlIAEIICgZ0YXJnZXQqTwoHT25TdGFsZRIYChRPTl9TVEFMRV9VTlNQRUNJRklFRBAAEhMKD09OX1NUQUxFX1NUUklDVBABEhUKEU9OX1NUQUxFX1NUQU5EQVJEEAIqNwoHRW5mb3JjZRIXChNFTkZPUkNFX1VOU1BFQ0lGSUVEEAASEwoPRU5GT1JDRV9HQVRFV0FZEAIqZgoORGV0ZWN0b3JBY3Rpb24SHwobREVURUNUT1JfQUNUSU9OX1VOU1BFQ0lGSUVEEAASGAoUREVURUNUT1JfQUNUSU9OX01BU0sQARIZChVERVRFQ1RPUl9BQ1RJT05fQUxFUlQQAipOCg5DaGFubmVsQmluZGluZxIfChtDSEFOTkVMX0JJTkRJTkdfVU5TUEVDSUZJRUQQABIbChdDSEFOTkVMX0JJTkRJTkdfUkVRVUlSRRABKkcKBkxheW91dBIWChJMQVlPVVRfVU5TUEVDSUZJRUQQABIQCgxMQVlPVVRfRlJPTlQQARITCg9MQVlPVVRfSU5fUExBQ0UQAiqXAQoETWFzaxIUChBNQVNLX1VOU1BFQ0lGSUVEEAASDQoJTUFTS19GVUxMEAESDgoKTUFTS19MQVNUNBACEg4KCk1BU0tfRU1BSUwQAxINCglNQVNLX05VTEwQBBINCglNQVNLX1lFQVIQBRINCglNQVNLX0hBU0gQBhIOCgpNQVNLX1JBTkdFEAcSDQoJTUFTS19OT05FEAhiBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * Something declared by `writ apply`; (kind, name) is its key.
@@ -158,7 +158,8 @@ export type PostgresBackend = Message<"writ.resource.v1.PostgresBackend"> & {
   loginUser: string;
 
   /**
-   * A path on the gateway's host.
+   * A path on the gateway's host. Empty: login_credential says where the password comes from, or the
+   * gateway proves itself by tls.client_certificate_file alone.
    *
    * @generated from field: string login_password_file = 6;
    */
@@ -170,6 +171,35 @@ export type PostgresBackend = Message<"writ.resource.v1.PostgresBackend"> & {
    * @generated from field: writ.resource.v1.BackendTls tls = 7;
    */
   tls?: BackendTls | undefined;
+
+  /**
+   * More databases of the server: the name that clients and grants use, to the one it has there. Clients
+   * know `database` by the backend's own name.
+   *
+   * @generated from field: map<string, string> databases = 8;
+   */
+  databases: { [key: string]: string };
+
+  /**
+   * Where else the primary may be, in the order in which they are tried after `host`.
+   *
+   * @generated from field: repeated writ.resource.v1.PostgresHost failover = 9;
+   */
+  failover: PostgresHost[];
+
+  /**
+   * Standbys of the primary, for grants that say `replica`.
+   *
+   * @generated from field: repeated writ.resource.v1.PostgresHost replicas = 10;
+   */
+  replicas: PostgresHost[];
+
+  /**
+   * TLS server names of this backend alone: a client that comes by one names databases as the server does.
+   *
+   * @generated from field: repeated string server_names = 11;
+   */
+  serverNames: string[];
 
   /**
    * Who keeps sessions to their rights and masks what they see.
@@ -186,6 +216,13 @@ export type PostgresBackend = Message<"writ.resource.v1.PostgresBackend"> & {
   exception?: EnforceException | undefined;
 
   /**
+   * Where the gateway's login comes from, if not from login_password_file.
+   *
+   * @generated from field: writ.resource.v1.LoginCredential login_credential = 14;
+   */
+  loginCredential?: LoginCredential | undefined;
+
+  /**
    * What is looked for in all results, whatever column it stands in.
    *
    * @generated from field: repeated writ.resource.v1.Detector detectors = 15;
@@ -196,6 +233,21 @@ export type PostgresBackend = Message<"writ.resource.v1.PostgresBackend"> & {
    * @generated from field: repeated writ.resource.v1.DetectorPattern patterns = 16;
    */
   patterns: DetectorPattern[];
+
+  /**
+   * Names of settings that sessions may change besides the harmless ones (threats P11): built-in ones,
+   * or custom ones as `prefix.name`; in lower case.
+   *
+   * @generated from field: repeated string settings_allowed = 17;
+   */
+  settingsAllowed: string[];
+
+  /**
+   * The most that a session may set, by name: milliseconds, kB, or a count. Timeouts start there.
+   *
+   * @generated from field: map<string, uint64> setting_ceilings = 18;
+   */
+  settingCeilings: { [key: string]: bigint };
 };
 
 /**
@@ -204,6 +256,35 @@ export type PostgresBackend = Message<"writ.resource.v1.PostgresBackend"> & {
  */
 export const PostgresBackendSchema: GenMessage<PostgresBackend> = /*@__PURE__*/
   messageDesc(file_writ_resource_v1_resource, 2);
+
+/**
+ * @generated from message writ.resource.v1.PostgresHost
+ */
+export type PostgresHost = Message<"writ.resource.v1.PostgresHost"> & {
+  /**
+   * @generated from field: string host = 1;
+   */
+  host: string;
+
+  /**
+   * @generated from field: uint32 port = 2;
+   */
+  port: number;
+
+  /**
+   * What its certificate is checked against. Empty: the backend's tls.server_name.
+   *
+   * @generated from field: string server_name = 3;
+   */
+  serverName: string;
+};
+
+/**
+ * Describes the message writ.resource.v1.PostgresHost.
+ * Use `create(PostgresHostSchema)` to create a new message.
+ */
+export const PostgresHostSchema: GenMessage<PostgresHost> = /*@__PURE__*/
+  messageDesc(file_writ_resource_v1_resource, 3);
 
 /**
  * Why a backend does without rights of its database. After expires_at no statement is let through.
@@ -232,7 +313,7 @@ export type EnforceException = Message<"writ.resource.v1.EnforceException"> & {
  * Use `create(EnforceExceptionSchema)` to create a new message.
  */
 export const EnforceExceptionSchema: GenMessage<EnforceException> = /*@__PURE__*/
-  messageDesc(file_writ_resource_v1_resource, 3);
+  messageDesc(file_writ_resource_v1_resource, 4);
 
 /**
  * @generated from message writ.resource.v1.Detector
@@ -256,7 +337,7 @@ export type Detector = Message<"writ.resource.v1.Detector"> & {
  * Use `create(DetectorSchema)` to create a new message.
  */
 export const DetectorSchema: GenMessage<Detector> = /*@__PURE__*/
-  messageDesc(file_writ_resource_v1_resource, 4);
+  messageDesc(file_writ_resource_v1_resource, 5);
 
 /**
  * What a pattern finds is treated as what a detector finds.
@@ -287,7 +368,7 @@ export type DetectorPattern = Message<"writ.resource.v1.DetectorPattern"> & {
  * Use `create(DetectorPatternSchema)` to create a new message.
  */
 export const DetectorPatternSchema: GenMessage<DetectorPattern> = /*@__PURE__*/
-  messageDesc(file_writ_resource_v1_resource, 5);
+  messageDesc(file_writ_resource_v1_resource, 6);
 
 /**
  * An OpenSSH server that trusts the trust domain's gateway authority.
@@ -326,7 +407,7 @@ export type SshBackend = Message<"writ.resource.v1.SshBackend"> & {
  * Use `create(SshBackendSchema)` to create a new message.
  */
 export const SshBackendSchema: GenMessage<SshBackend> = /*@__PURE__*/
-  messageDesc(file_writ_resource_v1_resource, 6);
+  messageDesc(file_writ_resource_v1_resource, 7);
 
 /**
  * @generated from message writ.resource.v1.BackendTls
@@ -343,6 +424,23 @@ export type BackendTls = Message<"writ.resource.v1.BackendTls"> & {
    * @generated from field: string server_name = 2;
    */
   serverName: string;
+
+  /**
+   * PEM, paths on the gateway's host, read at each connection. Empty: no client certificate.
+   *
+   * @generated from field: string client_certificate_file = 3;
+   */
+  clientCertificateFile: string;
+
+  /**
+   * @generated from field: string client_key_file = 4;
+   */
+  clientKeyFile: string;
+
+  /**
+   * @generated from field: writ.resource.v1.ChannelBinding channel_binding = 5;
+   */
+  channelBinding: ChannelBinding;
 };
 
 /**
@@ -350,7 +448,249 @@ export type BackendTls = Message<"writ.resource.v1.BackendTls"> & {
  * Use `create(BackendTlsSchema)` to create a new message.
  */
 export const BackendTlsSchema: GenMessage<BackendTls> = /*@__PURE__*/
-  messageDesc(file_writ_resource_v1_resource, 7);
+  messageDesc(file_writ_resource_v1_resource, 8);
+
+/**
+ * Where the gateway's login to a backend comes from. The gateway reads it; the server never does.
+ *
+ * @generated from message writ.resource.v1.LoginCredential
+ */
+export type LoginCredential = Message<"writ.resource.v1.LoginCredential"> & {
+  /**
+   * @generated from oneof writ.resource.v1.LoginCredential.source
+   */
+  source: {
+    /**
+     * A variable of the gateway's environment that holds the password.
+     *
+     * @generated from field: string environment = 1;
+     */
+    value: string;
+    case: "environment";
+  } | {
+    /**
+     * The name of a secret in the server's vault.
+     *
+     * @generated from field: string secret = 2;
+     */
+    value: string;
+    case: "secret";
+  } | {
+    /**
+     * @generated from field: writ.resource.v1.VaultKv vault_kv = 3;
+     */
+    value: VaultKv;
+    case: "vaultKv";
+  } | {
+    /**
+     * @generated from field: writ.resource.v1.VaultDatabase vault_database = 4;
+     */
+    value: VaultDatabase;
+    case: "vaultDatabase";
+  } | { case: undefined; value?: undefined };
+
+  /**
+   * How often the server gives the login a new password; a secret of the vault alone. Absent: never.
+   *
+   * @generated from field: google.protobuf.Duration rotate_every = 5;
+   */
+  rotateEvery?: Duration | undefined;
+};
+
+/**
+ * Describes the message writ.resource.v1.LoginCredential.
+ * Use `create(LoginCredentialSchema)` to create a new message.
+ */
+export const LoginCredentialSchema: GenMessage<LoginCredential> = /*@__PURE__*/
+  messageDesc(file_writ_resource_v1_resource, 9);
+
+/**
+ * A HashiCorp Vault or OpenBao server, and how the gateway proves itself there.
+ *
+ * @generated from message writ.resource.v1.VaultServer
+ */
+export type VaultServer = Message<"writ.resource.v1.VaultServer"> & {
+  /**
+   * https://host:port, or http for loopback hosts alone.
+   *
+   * @generated from field: string address = 1;
+   */
+  address: string;
+
+  /**
+   * Empty: none.
+   *
+   * @generated from field: string namespace = 2;
+   */
+  namespace: string;
+
+  /**
+   * PEM, a path on the gateway's host; the only authorities that are believed. Empty for http alone.
+   *
+   * @generated from field: string ca_file = 3;
+   */
+  caFile: string;
+
+  /**
+   * @generated from oneof writ.resource.v1.VaultServer.auth
+   */
+  auth: {
+    /**
+     * @generated from field: writ.resource.v1.VaultAppRole app_role = 4;
+     */
+    value: VaultAppRole;
+    case: "appRole";
+  } | {
+    /**
+     * A path on the gateway's host.
+     *
+     * @generated from field: string token_file = 5;
+     */
+    value: string;
+    case: "tokenFile";
+  } | {
+    /**
+     * @generated from field: writ.resource.v1.VaultJwt jwt = 6;
+     */
+    value: VaultJwt;
+    case: "jwt";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message writ.resource.v1.VaultServer.
+ * Use `create(VaultServerSchema)` to create a new message.
+ */
+export const VaultServerSchema: GenMessage<VaultServer> = /*@__PURE__*/
+  messageDesc(file_writ_resource_v1_resource, 10);
+
+/**
+ * @generated from message writ.resource.v1.VaultAppRole
+ */
+export type VaultAppRole = Message<"writ.resource.v1.VaultAppRole"> & {
+  /**
+   * @generated from field: string mount = 1;
+   */
+  mount: string;
+
+  /**
+   * @generated from field: string role_id = 2;
+   */
+  roleId: string;
+
+  /**
+   * A path on the gateway's host. Empty: the role asks for no secret ID.
+   *
+   * @generated from field: string secret_id_file = 3;
+   */
+  secretIdFile: string;
+};
+
+/**
+ * Describes the message writ.resource.v1.VaultAppRole.
+ * Use `create(VaultAppRoleSchema)` to create a new message.
+ */
+export const VaultAppRoleSchema: GenMessage<VaultAppRole> = /*@__PURE__*/
+  messageDesc(file_writ_resource_v1_resource, 11);
+
+/**
+ * The gateway's own JWT-SVID.
+ *
+ * @generated from message writ.resource.v1.VaultJwt
+ */
+export type VaultJwt = Message<"writ.resource.v1.VaultJwt"> & {
+  /**
+   * @generated from field: string mount = 1;
+   */
+  mount: string;
+
+  /**
+   * @generated from field: string role = 2;
+   */
+  role: string;
+
+  /**
+   * @generated from field: string audience = 3;
+   */
+  audience: string;
+};
+
+/**
+ * Describes the message writ.resource.v1.VaultJwt.
+ * Use `create(VaultJwtSchema)` to create a new message.
+ */
+export const VaultJwtSchema: GenMessage<VaultJwt> = /*@__PURE__*/
+  messageDesc(file_writ_resource_v1_resource, 12);
+
+/**
+ * A password in a key-value engine of version 2.
+ *
+ * @generated from message writ.resource.v1.VaultKv
+ */
+export type VaultKv = Message<"writ.resource.v1.VaultKv"> & {
+  /**
+   * @generated from field: writ.resource.v1.VaultServer server = 1;
+   */
+  server?: VaultServer | undefined;
+
+  /**
+   * @generated from field: string mount = 2;
+   */
+  mount: string;
+
+  /**
+   * @generated from field: string path = 3;
+   */
+  path: string;
+
+  /**
+   * @generated from field: string field = 4;
+   */
+  field: string;
+};
+
+/**
+ * Describes the message writ.resource.v1.VaultKv.
+ * Use `create(VaultKvSchema)` to create a new message.
+ */
+export const VaultKvSchema: GenMessage<VaultKv> = /*@__PURE__*/
+  messageDesc(file_writ_resource_v1_resource, 13);
+
+/**
+ * A login that the database engine makes (dynamic) or rotates (static).
+ *
+ * @generated from message writ.resource.v1.VaultDatabase
+ */
+export type VaultDatabase = Message<"writ.resource.v1.VaultDatabase"> & {
+  /**
+   * @generated from field: writ.resource.v1.VaultServer server = 1;
+   */
+  server?: VaultServer | undefined;
+
+  /**
+   * @generated from field: string mount = 2;
+   */
+  mount: string;
+
+  /**
+   * @generated from field: string role = 3;
+   */
+  role: string;
+
+  /**
+   * Whether the role is a static one: one account, whose password the engine changes.
+   *
+   * @generated from field: bool static = 4;
+   */
+  static: boolean;
+};
+
+/**
+ * Describes the message writ.resource.v1.VaultDatabase.
+ * Use `create(VaultDatabaseSchema)` to create a new message.
+ */
+export const VaultDatabaseSchema: GenMessage<VaultDatabase> = /*@__PURE__*/
+  messageDesc(file_writ_resource_v1_resource, 14);
 
 /**
  * One identity's right to one backend, until it expires.
@@ -418,7 +758,7 @@ export type Grant = Message<"writ.resource.v1.Grant"> & {
  * Use `create(GrantSchema)` to create a new message.
  */
 export const GrantSchema: GenMessage<Grant> = /*@__PURE__*/
-  messageDesc(file_writ_resource_v1_resource, 8);
+  messageDesc(file_writ_resource_v1_resource, 15);
 
 /**
  * @generated from message writ.resource.v1.SessionLimits
@@ -480,7 +820,7 @@ export type SessionLimits = Message<"writ.resource.v1.SessionLimits"> & {
  * Use `create(SessionLimitsSchema)` to create a new message.
  */
 export const SessionLimitsSchema: GenMessage<SessionLimits> = /*@__PURE__*/
-  messageDesc(file_writ_resource_v1_resource, 9);
+  messageDesc(file_writ_resource_v1_resource, 16);
 
 /**
  * @generated from message writ.resource.v1.DayLimits
@@ -514,7 +854,7 @@ export type DayLimits = Message<"writ.resource.v1.DayLimits"> & {
  * Use `create(DayLimitsSchema)` to create a new message.
  */
 export const DayLimitsSchema: GenMessage<DayLimits> = /*@__PURE__*/
-  messageDesc(file_writ_resource_v1_resource, 10);
+  messageDesc(file_writ_resource_v1_resource, 17);
 
 /**
  * @generated from message writ.resource.v1.PostgresRights
@@ -604,6 +944,20 @@ export type PostgresRights = Message<"writ.resource.v1.PostgresRights"> & {
   settings: { [key: string]: string };
 
   /**
+   * One of the backend's `databases`; empty: its `database`.
+   *
+   * @generated from field: string database = 14;
+   */
+  database: string;
+
+  /**
+   * Sessions are on a standby.
+   *
+   * @generated from field: bool replica = 15;
+   */
+  replica: boolean;
+
+  /**
    * @generated from field: writ.resource.v1.StatementRules rules = 16;
    */
   rules?: StatementRules | undefined;
@@ -619,7 +973,7 @@ export type PostgresRights = Message<"writ.resource.v1.PostgresRights"> & {
  * Use `create(PostgresRightsSchema)` to create a new message.
  */
 export const PostgresRightsSchema: GenMessage<PostgresRights> = /*@__PURE__*/
-  messageDesc(file_writ_resource_v1_resource, 11);
+  messageDesc(file_writ_resource_v1_resource, 18);
 
 /**
  * What the gateway refuses though the classes give it. The database's rights are the boundary.
@@ -652,7 +1006,7 @@ export type StatementRules = Message<"writ.resource.v1.StatementRules"> & {
  * Use `create(StatementRulesSchema)` to create a new message.
  */
 export const StatementRulesSchema: GenMessage<StatementRules> = /*@__PURE__*/
-  messageDesc(file_writ_resource_v1_resource, 12);
+  messageDesc(file_writ_resource_v1_resource, 19);
 
 /**
  * What a record keeps of sessions beyond statements and their classified parameters.
@@ -673,7 +1027,7 @@ export type Recorded = Message<"writ.resource.v1.Recorded"> & {
  * Use `create(RecordedSchema)` to create a new message.
  */
 export const RecordedSchema: GenMessage<Recorded> = /*@__PURE__*/
-  messageDesc(file_writ_resource_v1_resource, 13);
+  messageDesc(file_writ_resource_v1_resource, 20);
 
 /**
  * Names of columns of one table.
@@ -709,7 +1063,7 @@ export type ColumnRights = Message<"writ.resource.v1.ColumnRights"> & {
  * Use `create(ColumnRightsSchema)` to create a new message.
  */
 export const ColumnRightsSchema: GenMessage<ColumnRights> = /*@__PURE__*/
-  messageDesc(file_writ_resource_v1_resource, 14);
+  messageDesc(file_writ_resource_v1_resource, 21);
 
 /**
  * Who owns what a grant's sessions create, so that it outlives them (threats P6).
@@ -737,7 +1091,7 @@ export type DdlOwner = Message<"writ.resource.v1.DdlOwner"> & {
  * Use `create(DdlOwnerSchema)` to create a new message.
  */
 export const DdlOwnerSchema: GenMessage<DdlOwner> = /*@__PURE__*/
-  messageDesc(file_writ_resource_v1_resource, 15);
+  messageDesc(file_writ_resource_v1_resource, 22);
 
 /**
  * What a session may open on a target. Nothing else can be opened by anyone.
@@ -782,7 +1136,7 @@ export type SshRights = Message<"writ.resource.v1.SshRights"> & {
  * Use `create(SshRightsSchema)` to create a new message.
  */
 export const SshRightsSchema: GenMessage<SshRights> = /*@__PURE__*/
-  messageDesc(file_writ_resource_v1_resource, 16);
+  messageDesc(file_writ_resource_v1_resource, 23);
 
 /**
  * @generated from message writ.resource.v1.ColumnClass
@@ -811,7 +1165,7 @@ export type ColumnClass = Message<"writ.resource.v1.ColumnClass"> & {
  * Use `create(ColumnClassSchema)` to create a new message.
  */
 export const ColumnClassSchema: GenMessage<ColumnClass> = /*@__PURE__*/
-  messageDesc(file_writ_resource_v1_resource, 17);
+  messageDesc(file_writ_resource_v1_resource, 24);
 
 /**
  * Which columns of a backend belong to which class.
@@ -840,7 +1194,7 @@ export type Columns = Message<"writ.resource.v1.Columns"> & {
  * Use `create(ColumnsSchema)` to create a new message.
  */
 export const ColumnsSchema: GenMessage<Columns> = /*@__PURE__*/
-  messageDesc(file_writ_resource_v1_resource, 18);
+  messageDesc(file_writ_resource_v1_resource, 25);
 
 /**
  * @generated from message writ.resource.v1.ClassifiedTable
@@ -866,7 +1220,7 @@ export type ClassifiedTable = Message<"writ.resource.v1.ClassifiedTable"> & {
  * Use `create(ClassifiedTableSchema)` to create a new message.
  */
 export const ClassifiedTableSchema: GenMessage<ClassifiedTable> = /*@__PURE__*/
-  messageDesc(file_writ_resource_v1_resource, 19);
+  messageDesc(file_writ_resource_v1_resource, 26);
 
 /**
  * Bars what it matches from SVIDs and sessions, and ends live ones, while it stands.
@@ -914,7 +1268,7 @@ export type Lock = Message<"writ.resource.v1.Lock"> & {
  * Use `create(LockSchema)` to create a new message.
  */
 export const LockSchema: GenMessage<Lock> = /*@__PURE__*/
-  messageDesc(file_writ_resource_v1_resource, 20);
+  messageDesc(file_writ_resource_v1_resource, 27);
 
 /**
  * @generated from message writ.resource.v1.LockTarget
@@ -955,7 +1309,7 @@ export type LockTarget = Message<"writ.resource.v1.LockTarget"> & {
  * Use `create(LockTargetSchema)` to create a new message.
  */
 export const LockTargetSchema: GenMessage<LockTarget> = /*@__PURE__*/
-  messageDesc(file_writ_resource_v1_resource, 21);
+  messageDesc(file_writ_resource_v1_resource, 28);
 
 /**
  * What a gateway does that hears nothing of its server (threats S6).
@@ -1063,6 +1417,40 @@ export const DetectorActionSchema: GenEnum<DetectorAction> = /*@__PURE__*/
   enumDesc(file_writ_resource_v1_resource, 2);
 
 /**
+ * Whether a login by password is bound to the server's certificate (RFC 5929 tls-server-end-point).
+ *
+ * @generated from enum writ.resource.v1.ChannelBinding
+ */
+export const ChannelBinding = {
+  /**
+   * Where the server offers it.
+   *
+   * @generated from enum value: CHANNEL_BINDING_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * A server that does not offer it is refused.
+   *
+   * @generated from enum value: CHANNEL_BINDING_REQUIRE = 1;
+   */
+  REQUIRE: 1,
+} as const;
+
+/**
+ * Whether a login by password is bound to the server's certificate (RFC 5929 tls-server-end-point).
+ *
+ * @generated from enum writ.resource.v1.ChannelBinding
+ */
+export type ChannelBinding = (typeof ChannelBinding)[keyof typeof ChannelBinding] | UnknownEnum;
+
+/**
+ * Describes the enum writ.resource.v1.ChannelBinding.
+ */
+export const ChannelBindingSchema: GenEnum<ChannelBinding> = /*@__PURE__*/
+  enumDesc(file_writ_resource_v1_resource, 3);
+
+/**
  * Where masked views stand.
  *
  * @generated from enum writ.resource.v1.Layout
@@ -1099,7 +1487,7 @@ export type Layout = (typeof Layout)[keyof typeof Layout] | UnknownEnum;
  * Describes the enum writ.resource.v1.Layout.
  */
 export const LayoutSchema: GenEnum<Layout> = /*@__PURE__*/
-  enumDesc(file_writ_resource_v1_resource, 3);
+  enumDesc(file_writ_resource_v1_resource, 4);
 
 /**
  * @generated from enum writ.resource.v1.Mask
@@ -1174,5 +1562,5 @@ export type Mask = (typeof Mask)[keyof typeof Mask] | UnknownEnum;
  * Describes the enum writ.resource.v1.Mask.
  */
 export const MaskSchema: GenEnum<Mask> = /*@__PURE__*/
-  enumDesc(file_writ_resource_v1_resource, 4);
+  enumDesc(file_writ_resource_v1_resource, 5);
 
