@@ -26,6 +26,11 @@ export class FakeClock implements Clock {
     return this.#monotonicMs;
   }
 
+  /** How many wait for it. */
+  get waiting(): number {
+    return this.#waiters.size;
+  }
+
   /** Moves the wall clock alone. */
   jump(milliseconds: number): void {
     this.#wallMs += milliseconds;

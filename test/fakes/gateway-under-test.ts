@@ -217,6 +217,11 @@ function snapshotWith(clock: FakeClock, grants: MessageInitShape<typeof GrantSch
     backends: [
       { name: 'orders-db', onStale: OnStale.STANDARD },
       { name: 'vault-db', onStale: OnStale.STRICT },
+      {
+        name: 'shop',
+        onStale: OnStale.STANDARD,
+        type: { case: 'postgres', value: { database: 's', databases: { billing: 'b' } } },
+      },
     ],
     grants: grants.map((grant) => ({
       ...{ identity: WEB, backend: 'orders-db', expiresAt },

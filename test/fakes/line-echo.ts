@@ -28,7 +28,7 @@ async function serve(
   try {
     await using session = await desk.open({
       ...{ backend, grant, peer: svidPeer(peer), address },
-      client: { application_name: 'echo' },
+      client: { application_name: 'echo', reason: 'a test' },
     });
     const tell = () => {
       if (!isHanging) socket.end(`end ${session.signal.reason.message}\n`);

@@ -70,6 +70,7 @@ export class TcpGateway implements AsyncDisposable {
     await until(() => core.ready() === true);
     deferDisposal(closers, protocol);
     await protocol.start({
+      jwtSvid: () => Promise.reject(new Error('no JWT-SVID is asked for here')),
       gatewayId: SpiffeId.parse(GATEWAY),
       trustDomain: parseTrustDomain('example.org'),
       ...{ snapshot: core.snapshot, api: core.api, log, clock: systemClock, metrics, stateDir },

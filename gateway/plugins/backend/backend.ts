@@ -9,8 +9,10 @@ import type { WatchedSource } from '../../../runtime/watched.ts';
 import type { GatewayApi } from '../../access/gateway-api.ts';
 import type { DeniedRequest } from '../../access/gateway-audit.ts';
 import type { GatewaySnapshot } from '../../access/snapshot.ts';
+import type { FetchJwtSvid } from '../../credentials/vault/vault-token.ts';
 import type { GatewayMetrics } from '../../metrics.ts';
 import type { SessionDesk } from '../../session/session-desk.ts';
+import type { Peers } from '../../workers/peers.ts';
 
 /** Speaks one protocol between clients and their backends. Kind: Backend. */
 export type BackendProtocol = TlsProtocol | TcpProtocol;
@@ -85,9 +87,13 @@ export interface TcpConnection {
 export interface BackendContext {
   readonly snapshot: WatchedSource<GatewaySnapshot>;
   readonly gatewayId: SpiffeId;
+  /** Where several processes serve the gateway's clients. */
+  readonly peers?: Peers;
   readonly trustDomain: TrustDomain;
   /** The server, on the newest channel. */
   readonly api: () => GatewayApi;
+  /** The gateway's own JWT-SVID for an audience. */
+  readonly jwtSvid: FetchJwtSvid;
   readonly log: Logger;
   readonly clock: Clock;
   readonly metrics: GatewayMetrics;

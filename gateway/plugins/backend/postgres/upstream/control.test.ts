@@ -3,8 +3,12 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { create } from '@bufbuild/protobuf';
+import { BackendTlsSchema } from '../../../../../proto/gen/writ/resource/v1/resource_pb.ts';
 import { onEachPostgres } from '../../../../../test/fixtures/each-postgres.ts';
 import { startPostgres } from '../../../../../test/fixtures/postgres.ts';
+import { fileLogin } from '../../../../credentials/local-login.ts';
+import type { LoginSource } from '../../../../credentials/login-source.ts';
 import { type ControlAddress, ControlConnections } from './control.ts';
 
 const SETUP = "create role edge login password 'the password'";
@@ -13,18 +17,20 @@ const CONNECTIONS = "from pg_stat_activity where application_name = 'writ-gatewa
 onEachPostgres('ControlConnections', (server, version) => {
   let directory: string;
   let address: ControlAddress;
+  let passwordFile: string;
+  const login = () => fileLogin('edge', passwordFile);
   before(async () => {
     directory = await mkdtemp(join(tmpdir(), 'writ-control-'));
-    const loginPasswordFile = join(directory, 'password');
-    await writeFile(loginPasswordFile, 'the password\n');
+    passwordFile = join(directory, 'password');
+    await writeFile(passwordFile, 'the password\n');
     await server().exec(SETUP);
     const { host, port } = server();
-    address = { host, port, database: 'postgres', loginUser: 'edge', loginPasswordFile };
+    address = { host, port, database: 'postgres' };
   });
   after(() => rm(directory, { recursive: true, force: true }));
 
   it('answers many at once over at most four connections', async () => {
-    await using control = new ControlConnections(address);
+    await using control = new ControlConnections(address, login());
     const asked = Array.from({ length: 100 }, (_, n) =>
       control.query('select $1::int as n, pg_backend_pid() as pid', [n]),
     );
@@ -37,7 +43,7 @@ onEachPostgres('ControlConnections', (server, version) => {
   });
 
   it('keeps its connection after an error of a statement and makes a new one after its loss', async () => {
-    await using control = new ControlConnections(address);
+    await using control = new ControlConnections(address, login());
     const pid = async () => (await control.query('select pg_backend_pid() as pid'))[0]?.pid;
     const first = await pid();
     await assert.rejects(control.query('select * from pg_authid'), { code: 'BACKEND_FAILED' });
@@ -48,15 +54,50 @@ onEachPostgres('ControlConnections', (server, version) => {
   });
 
   it('reads its password at each login', async () => {
-    await using control = new ControlConnections(address);
-    await writeFile(address.loginPasswordFile, 'a wrong one');
+    await using control = new ControlConnections(address, login());
+    await writeFile(passwordFile, 'a wrong one');
     await assert.rejects(control.query('select 1'), { code: 'UNAVAILABLE' });
-    await writeFile(address.loginPasswordFile, 'the password');
+    await writeFile(passwordFile, 'the password');
     assert.deepEqual(await control.query('select 1 as a'), [{ a: 1 }]);
   });
 
+  it('leaves connections whose account is dropped, and tries the statement with the next login', async () => {
+    const make = (name: string) =>
+      server().exec(`create role ${name} login password 'the password';
+        create or replace function public.once() returns text language sql as 'select current_user::text';
+        revoke all on function public.once() from public; grant execute on function public.once() to ${name}`);
+    await make('first');
+    let user = 'first';
+    const source: LoginSource = {
+      current: async () => ({ user, password: 'the password' }),
+      accepted: () => undefined,
+      rejected: () => undefined,
+      isOver: () => false,
+      [Symbol.asyncDispose]: async () => undefined,
+    };
+    await using control = new ControlConnections(address, source);
+    const ask = async () => (await control.query('select public.once() as name'))[0]?.name;
+    assert.deepEqual(
+      new Set(await Promise.all(Array.from({ length: 8 }, ask))),
+      new Set(['first']),
+    );
+    await server().exec('drop owned by first; drop role first');
+    user = 'second';
+    await make('second');
+    assert.deepEqual(
+      new Set(await Promise.all(Array.from({ length: 8 }, ask))),
+      new Set(['second']),
+    );
+    // What an account that is there may not do is no reason to leave it.
+    const pid = async () => (await control.query('select pg_backend_pid() as pid'))[0]?.pid;
+    const before = await pid();
+    await assert.rejects(control.query('select * from pg_authid'), { code: 'BACKEND_FAILED' });
+    assert.equal(await pid(), before);
+    await server().exec('drop owned by second; drop role second; drop function public.once()');
+  });
+
   it('ends its connections when it is disposed', async () => {
-    const control = new ControlConnections(address);
+    const control = new ControlConnections(address, login());
     await control.query('select 1');
     await control[Symbol.asyncDispose]();
     await assert.rejects(control.query('select 1'), { code: 'UNAVAILABLE' });
@@ -69,14 +110,10 @@ onEachPostgres('ControlConnections', (server, version) => {
     await secure.exec(SETUP);
     const over = (host: string, serverName?: string): ControlAddress => {
       if (serverName === undefined) return { ...address, host, port: secure.port };
-      const tls = {
-        $typeName: 'writ.resource.v1.BackendTls' as const,
-        caFile: secure.caFile,
-        serverName,
-      };
+      const tls = create(BackendTlsSchema, { caFile: secure.caFile, serverName });
       return { ...address, host, port: secure.port, tls };
     };
-    await using right = new ControlConnections(over('127.0.0.1', 'localhost'));
+    await using right = new ControlConnections(over('127.0.0.1', 'localhost'), login());
     const [row] = await right.query('select ssl from pg_stat_ssl where pid = pg_backend_pid()');
     assert.equal(row?.ssl, true);
     const others = [
@@ -86,7 +123,7 @@ onEachPostgres('ControlConnections', (server, version) => {
       over('192.0.2.1'),
     ];
     for (const other of others) {
-      await using wrong = new ControlConnections(other);
+      await using wrong = new ControlConnections(other, login());
       await assert.rejects(wrong.query('select 1'), { code: 'UNAVAILABLE' });
     }
   });

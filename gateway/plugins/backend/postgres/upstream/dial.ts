@@ -1,12 +1,11 @@
 import { once } from 'node:events';
-import { readFile } from 'node:fs/promises';
 import { connect, isIP, type Socket } from 'node:net';
 import { connect as connectTls, type TLSSocket } from 'node:tls';
 import type { PostgresBackend } from '../../../../../proto/gen/writ/resource/v1/resource_pb.ts';
 import { Fault } from '../../../../../runtime/fault.ts';
 import { sslRequest } from '../wire/frontend-messages.ts';
 import { readExactly } from '../wire/read-exactly.ts';
-import { trustedContext } from './trusted-context.ts';
+import { backendContext } from './client-proof.ts';
 
 /** Where a backend is and how it is recognised. */
 export type BackendAddress = Pick<PostgresBackend, 'host' | 'port' | 'tls'>;
@@ -53,7 +52,7 @@ async function startTls(
   tls: NonNullable<BackendAddress['tls']>,
   signal: AbortSignal,
 ): Promise<TLSSocket> {
-  const ca = await readFile(tls.caFile, 'utf8');
+  const secureContext = await backendContext(tls);
   socket.write(sslRequest());
   const answer = await readExactly(socket, 1, signal);
   if (answer?.[0] !== S || socket.readableLength > 0) {
@@ -61,7 +60,7 @@ async function startTls(
   }
   const secure = connectTls({
     socket,
-    secureContext: trustedContext(ca),
+    secureContext,
     // `host` is what the certificate is checked against; an address must not be sent as SNI.
     host: tls.serverName,
     ...(isIP(tls.serverName) === 0 ? { servername: tls.serverName } : {}),

@@ -31,11 +31,12 @@ describe('EarlyDial', () => {
   };
 
   it('makes one connection, for whoever takes it', async () => {
+    const at = address();
     let taken: Socket;
     {
-      using dialing = new EarlyDial(address());
-      const started = dialing.start();
-      taken = await dialing.take(signal);
+      using dialing = new EarlyDial();
+      const started = dialing.start(at);
+      taken = await dialing.take(at, signal);
       assert.equal(await started, taken);
     }
     assert.equal(accepted.length, 1);
@@ -44,18 +45,30 @@ describe('EarlyDial', () => {
   });
 
   it('makes it when it is taken, if nobody began before', async () => {
-    using dialing = new EarlyDial(address());
-    (await dialing.take(signal)).destroy();
+    const at = address();
+    using dialing = new EarlyDial();
+    (await dialing.take(at, signal)).destroy();
     assert.equal(accepted.length, 1);
   });
 
+  it('closes one that leads elsewhere than where it is taken', async () => {
+    using dialing = new EarlyDial();
+    const before = await dialing.start(address());
+    const at = address();
+    const taken = await dialing.take(at, signal);
+    if (!before.closed) await once(before, 'close');
+    assert.deepEqual([accepted.length, taken.destroyed], [2, false]);
+    taken.destroy();
+  });
+
   it('closes a connection that nobody takes', async () => {
-    const dialing = new EarlyDial(address());
-    const socket = await dialing.start();
+    const at = address();
+    const dialing = new EarlyDial();
+    const socket = await dialing.start(at);
     dialing[Symbol.dispose]();
     if (!socket.closed) await once(socket, 'close');
-    const abandoned = new EarlyDial(address());
-    const underWay = abandoned.start();
+    const abandoned = new EarlyDial();
+    const underWay = abandoned.start(at);
     abandoned[Symbol.dispose]();
     await underWay.then(
       async (late) => late.closed || (await once(late, 'close')),
@@ -64,15 +77,16 @@ describe('EarlyDial', () => {
   });
 
   it('tells the taker of a failure, and nobody else', async () => {
-    const gone = address();
+    const at = address();
     await new Promise((resolve) => server.close(resolve));
-    void new EarlyDial(gone).start();
-    await assert.rejects(new EarlyDial(gone).take(signal), { code: 'BACKEND_FAILED' });
+    void new EarlyDial().start(at);
+    await assert.rejects(new EarlyDial().take(at, signal), { code: 'BACKEND_FAILED' });
   });
 
   it('ends with the signal of its taker', async () => {
+    const at = address();
     const late = new Fault('BACKEND_FAILED', 'too late');
-    const dialing = new EarlyDial(address());
-    await assert.rejects(dialing.take(AbortSignal.abort(late)), late);
+    const dialing = new EarlyDial();
+    await assert.rejects(dialing.take(at, AbortSignal.abort(late)), late);
   });
 });

@@ -3,6 +3,8 @@ import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
 import { createServer, type Socket } from 'node:net';
 import { dirname, join } from 'node:path';
+import { create } from '@bufbuild/protobuf';
+import { BackendTlsSchema } from '../../../../../proto/gen/writ/resource/v1/resource_pb.ts';
 import { Fault } from '../../../../../runtime/fault.ts';
 import {
   POSTGRES_VERSIONS,
@@ -33,8 +35,7 @@ const options = (server: TestPostgres, more: Partial<LoginOptions> = {}): LoginO
 });
 
 function tlsOf(caFile: string, serverName = 'localhost') {
-  const tls: unknown = caFile === '' ? undefined : { caFile, serverName };
-  return tls === undefined ? {} : { tls: tls as NonNullable<LoginOptions['address']['tls']> };
+  return caFile === '' ? {} : { tls: create(BackendTlsSchema, { caFile, serverName }) };
 }
 
 for (const version of POSTGRES_VERSIONS) {

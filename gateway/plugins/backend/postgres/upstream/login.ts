@@ -1,11 +1,14 @@
 /**
- * The gateway's login to a backend as a session's role.
+ * The gateway's login to a backend, as a session's role or as itself.
  *
- * Source: PostgreSQL 15, "Start-up" and "SASL Authentication". Threat: a backend that lets the role in
+ * Source: PostgreSQL 15, "Start-up" and "SASL Authentication". Threat: a backend that lets a role in
  * without its password, or that does not know it; so nothing but SCRAM-SHA-256 is accepted, and the
- * server's proof is checked.
+ * server's proof is checked. Over TLS the proof is bound to the server's certificate where the server
+ * offers that. Who has no password has a client certificate, which TLS has shown.
  */
 import type { Socket } from 'node:net';
+import { TLSSocket } from 'node:tls';
+import { ChannelBinding } from '../../../../../proto/gen/writ/resource/v1/resource_pb.ts';
 import { Fault } from '../../../../../runtime/fault.ts';
 import {
   type BackendKey,
@@ -17,15 +20,27 @@ import { HEADER_BYTES } from '../wire/frames.ts';
 import { saslInitialResponse, saslResponse, startupMessage } from '../wire/frontend-messages.ts';
 import { BodyReader } from '../wire/message-body.ts';
 import { readExactly } from '../wire/read-exactly.ts';
+import { serverEndPoint } from './channel-binding.ts';
 import type { BackendAddress } from './dial.ts';
 import { EarlyDial } from './early-dial.ts';
-import { SCRAM_SHA_256, type ScramExchange, scramExchange } from './scram.ts';
+import {
+  type Channel,
+  type IterationBounds,
+  RANDOM_PASSWORD,
+  SCRAM_SHA_256,
+  SCRAM_SHA_256_PLUS,
+  type ScramExchange,
+  scramExchange,
+} from './scram.ts';
 
 const LOGIN_TIMEOUT_MS = 10_000;
 const LONGEST_LOGIN_MESSAGE = 64 * 1024;
 const MOST_LOGIN_MESSAGES = 200;
 /** A setting that the client asked for has a value that the server does not take. */
 const INVALID_PARAMETER_VALUE = '22023';
+/** invalid_password and invalid_authorization_specification. */
+const LOGIN_REFUSED = new Set(['28P01', '28000']);
+const AUTHENTICATION = { ok: 0, sasl: 10, saslContinue: 11, saslFinal: 12 } as const;
 
 export interface LoginOptions {
   readonly address: BackendAddress;
@@ -33,7 +48,10 @@ export interface LoginOptions {
   readonly dialing?: EarlyDial;
   readonly database: string;
   readonly role: string;
-  readonly password: string;
+  /** Undefined: the client certificate of `address` is all the proof there is. */
+  readonly password: string | undefined;
+  /** Those of a random password unless given. */
+  readonly iterations?: IterationBounds;
   readonly settings: ReadonlyMap<string, string>;
   readonly signal: AbortSignal;
 }
@@ -45,6 +63,22 @@ export interface BackendConnection {
   readonly parameters: readonly (readonly [string, string])[];
   /** The backend's own; the secret must not reach a client. */
   readonly key: BackendKey;
+}
+
+/** An error that the backend answered a login with. */
+class BackendRefusal extends Error {
+  readonly sqlstate: string;
+
+  constructor(sqlstate: string, message: string) {
+    super(`${sqlstate} ${message}`);
+    this.sqlstate = sqlstate;
+  }
+}
+
+/** Whether a login failed because the backend does not take this role with this proof. */
+export function isLoginRefused(error: unknown): boolean {
+  const cause = error instanceof Fault ? error.cause : undefined;
+  return cause instanceof BackendRefusal && LOGIN_REFUSED.has(cause.sqlstate);
 }
 
 /**
@@ -62,8 +96,8 @@ export async function logIn(options: LoginOptions): Promise<BackendConnection> {
   let socket: Socket | undefined;
   try {
     options.signal.throwIfAborted();
-    const dialing = options.dialing ?? new EarlyDial(options.address);
-    socket = await dialing.take(limit.signal);
+    const dialing = options.dialing ?? new EarlyDial();
+    socket = await dialing.take(options.address, limit.signal);
     return await converse(socket, options, limit.signal);
   } catch (error) {
     socket?.destroy();
@@ -76,11 +110,13 @@ export async function logIn(options: LoginOptions): Promise<BackendConnection> {
 
 async function converse(
   socket: Socket,
-  { role, password, database, settings }: LoginOptions,
+  options: LoginOptions,
   signal: AbortSignal,
 ): Promise<BackendConnection> {
+  const { role, password, database, settings } = options;
   socket.write(startupMessage([['user', role], ['database', database], ...settings]));
-  await authenticate(socket, scramExchange(password), signal);
+  if (password === undefined) await authentication(socket, AUTHENTICATION.ok, signal);
+  else await authenticate(socket, { ...options, password }, signal);
   const parameters: [string, string][] = [];
   let key: BackendKey | undefined;
   for (let left = MOST_LOGIN_MESSAGES; left > 0; left -= 1) {
@@ -96,18 +132,40 @@ async function converse(
 /** AuthenticationSASL, SASLContinue, SASLFinal, Ok: these four, in this order. */
 async function authenticate(
   socket: Socket,
-  scram: ScramExchange,
+  options: LoginOptions & { readonly password: string },
   signal: AbortSignal,
 ): Promise<void> {
-  const offered = await authentication(socket, 10, signal);
-  if (!offered.toString('latin1').split('\0').includes(SCRAM_SHA_256)) {
-    throw failed('the backend does not offer SCRAM-SHA-256');
-  }
-  socket.write(saslInitialResponse(SCRAM_SHA_256, scram.first));
-  const serverFirst = await authentication(socket, 11, signal);
+  const list = await authentication(socket, AUTHENTICATION.sasl, signal);
+  const scram = startScram(socket, list.toString('latin1').split('\0'), options);
+  socket.write(saslInitialResponse(scram.mechanism, scram.first));
+  const serverFirst = await authentication(socket, AUTHENTICATION.saslContinue, signal);
   socket.write(saslResponse(await scram.answer(serverFirst.toString('latin1'))));
-  scram.verify((await authentication(socket, 12, signal)).toString('latin1'));
-  await authentication(socket, 0, signal);
+  const serverFinal = await authentication(socket, AUTHENTICATION.saslFinal, signal);
+  scram.verify(serverFinal.toString('latin1'));
+  await authentication(socket, AUTHENTICATION.ok, signal);
+}
+
+function startScram(
+  socket: Socket,
+  offered: readonly string[],
+  { address, password, iterations = RANDOM_PASSWORD }: LoginOptions & { readonly password: string },
+): ScramExchange {
+  const channel = channelOf(socket, offered);
+  if (typeof channel === 'string') {
+    if (address.tls?.channelBinding === ChannelBinding.REQUIRE) {
+      throw failed('the backend offers no channel binding, and its settings require it');
+    }
+    if (!offered.includes(SCRAM_SHA_256)) throw failed('the backend does not offer SCRAM-SHA-256');
+  }
+  return scramExchange(password, { channel, iterations });
+}
+
+function channelOf(socket: Socket, offered: readonly string[]): Channel {
+  if (!(socket instanceof TLSSocket)) return 'none';
+  const certificate = socket.getPeerX509Certificate()?.raw;
+  const endPoint = certificate === undefined ? undefined : serverEndPoint(certificate);
+  if (endPoint === undefined) return 'none';
+  return offered.includes(SCRAM_SHA_256_PLUS) ? { endPoint } : 'unused';
 }
 
 async function authentication(
@@ -118,12 +176,12 @@ async function authentication(
   const { type, body } = await nextMessage(socket, signal);
   if (type !== 'R') throw unexpected(type);
   const kind = body.int32();
-  if (kind !== expected) {
-    throw failed(
-      `authentication request ${kind} in place of ${expected}: pg_hba.conf must ask for scram-sha-256`,
-    );
-  }
-  return body.bytes(body.left);
+  if (kind === expected) return body.bytes(body.left);
+  const advice =
+    expected === AUTHENTICATION.ok
+      ? 'pg_hba.conf must take the client certificate alone (cert), or the login needs a password'
+      : 'pg_hba.conf must ask for scram-sha-256';
+  throw failed(`authentication request ${kind} in place of ${expected}: ${advice}`);
 }
 
 async function nextMessage(
@@ -132,17 +190,17 @@ async function nextMessage(
   settings: LoginOptions['settings'] = new Map(),
 ): Promise<{ type: string; body: BodyReader }> {
   const header = await readExactly(socket, HEADER_BYTES, signal);
-  if (header === undefined) throw failed('the backend closed the connection');
+  if (header === undefined) throw closed(socket);
   const type = String.fromCharCode(header[0] ?? 0);
   const length = header.readInt32BE(1) - 4;
   if (length < 0 || length > LONGEST_LOGIN_MESSAGE) throw failed(`message of ${length} bytes`);
   const bytes = length === 0 ? Buffer.alloc(0) : await readExactly(socket, length, signal);
-  if (bytes === undefined) throw failed('the backend closed the connection');
+  if (bytes === undefined) throw closed(socket);
   const body = new BodyReader(bytes, 0, bytes.length);
   if (type !== 'E') return { type, body };
   const { sqlstate, message } = readErrorFields(body);
   if (sqlstate === INVALID_PARAMETER_VALUE) throw refusedSetting(message, settings);
-  throw failed(`${sqlstate} ${message}`);
+  throw loginFailed(new BackendRefusal(sqlstate, message));
 }
 
 /** Names the setting alone: the server's message holds its value, which can be a secret (threats S9). */
@@ -153,10 +211,20 @@ function refusedSetting(message: string, settings: LoginOptions['settings']): Fa
   return new Fault('INVALID_ARGUMENT', `the backend does not take the value of ${which}`);
 }
 
+/** Over TLS 1.3 a server refuses a client certificate after the handshake, by an alert. */
+function closed({ errored }: Socket): Fault {
+  const reason = errored === null ? '' : `: ${errored.message}`;
+  return failed(`the backend closed the connection${reason}`);
+}
+
 function unexpected(type: string): Fault {
   return failed(`unexpected message ${JSON.stringify(type)}`);
 }
 
 function failed(reason: string): Fault {
-  return new Fault('BACKEND_FAILED', 'login to the backend failed', { cause: new Error(reason) });
+  return loginFailed(new Error(reason));
+}
+
+function loginFailed(cause: Error): Fault {
+  return new Fault('BACKEND_FAILED', 'login to the backend failed', { cause });
 }
