@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gatewayIdOf, loadGatewayConfig } from './config.ts';
 
@@ -65,6 +65,18 @@ describe('loadGatewayConfig', () => {
       await assert.rejects(load(MINIMAL.replace(from, to)), { code: 'CONFIG_INVALID', message });
     });
   }
+
+  it('takes a number of workers, or as many as there are cores', async () => {
+    assert.equal((await load(MINIMAL)).workers, 1);
+    assert.equal((await load(`${MINIMAL}workers: 3\n`)).workers, 3);
+    assert.equal((await load(`${MINIMAL}workers: auto\n`)).workers, availableParallelism());
+    for (const wrong of ['0', '65', '1.5', 'many', '"2"']) {
+      await assert.rejects(load(`${MINIMAL}workers: ${wrong}\n`), {
+        code: 'CONFIG_INVALID',
+        message: /:10: workers: expected auto or a number from 1 to 64/,
+      });
+    }
+  });
 
   it('refuses a limit of none', async () => {
     await assert.rejects(load(`${MINIMAL}limits:\n  sessions: 0\n`), {

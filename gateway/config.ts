@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import * as v from 'valibot';
 import { SpiffeId } from '../identity/spiffe-id.ts';
 import { trustDomainValue } from '../identity/trust-domain-value.ts';
@@ -6,6 +7,7 @@ import { BACKEND_PROTOCOLS } from './plugins/catalog.ts';
 
 const NAME = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
 const LARGEST_LIMIT = 1_000_000;
+const MOST_WORKERS = 64;
 
 const limit = (fallback: number) =>
   v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(LARGEST_LIMIT)), fallback);
@@ -15,6 +17,17 @@ const listen = v.pipe(
     Object.fromEntries(Object.keys(BACKEND_PROTOCOLS).map((name) => [name, v.optional(hostPort)])),
   ),
   v.check((ports) => Object.keys(ports).length > 0, 'a protocol to listen for, such as postgres'),
+);
+
+const isWorkers = (value: unknown) =>
+  value === 'auto' ||
+  (Number.isInteger(value) && Number(value) >= 1 && Number(value) <= MOST_WORKERS);
+
+const workers = v.pipe(
+  v.custom<number | 'auto'>(isWorkers, `auto or a number from 1 to ${MOST_WORKERS}`),
+  v.transform((value) =>
+    value === 'auto' ? Math.min(availableParallelism(), MOST_WORKERS) : value,
+  ),
 );
 
 const schema = v.strictObject({
@@ -29,6 +42,8 @@ const schema = v.strictObject({
   listen,
   health: hostPort,
   log: logSection,
+  /** Processes that serve clients; `auto`: as many as there are cores. */
+  workers: v.optional(workers, 1),
   limits: v.optional(
     v.strictObject({ sessions: limit(5000), sessions_per_identity: limit(100) }),
     {},

@@ -1,24 +1,19 @@
-import { setMaxListeners } from 'node:events';
 import { join } from 'node:path';
 import type { Clock } from '../runtime/clock.ts';
-import { Fault } from '../runtime/fault.ts';
 import type { Logger } from '../runtime/log.ts';
-import { Watched, type WatchedSource } from '../runtime/watched.ts';
-import { EventSpool } from './access/event-spool.ts';
+import type { WatchedSource } from '../runtime/watched.ts';
 import type { GatewayApi } from './access/gateway-api.ts';
-import { GatewayAudit } from './access/gateway-audit.ts';
-import { Heartbeats } from './access/heartbeats.ts';
-import { ServerStream } from './access/server-stream.ts';
-import { EMPTY_SNAPSHOT, type GatewaySnapshot } from './access/snapshot.ts';
+import type { GatewayAudit } from './access/gateway-audit.ts';
+import type { GatewaySnapshot } from './access/snapshot.ts';
+import { startControl } from './control.ts';
 import type { GatewayMetrics } from './metrics.ts';
 import { loadGatewayKeys } from './recording/gateway-keys.ts';
 import { Recordings } from './recording/recordings.ts';
 import { DayUses } from './session/day-use.ts';
 import { sessionDesk } from './session/open-session.ts';
-import { SessionCloser } from './session/session-closer.ts';
 import type { SessionDesk } from './session/session-desk.ts';
-import { type SessionLimits, SessionTable } from './session/session-table.ts';
-import { watchSessions } from './session/watch-sessions.ts';
+import type { SessionLimits } from './session/session-table.ts';
+import { watchDesk } from './session/watch-desk.ts';
 
 export interface CoreOptions {
   readonly version: string;
@@ -33,15 +28,19 @@ export interface CoreOptions {
   readonly metrics: GatewayMetrics;
 }
 
-/** A gateway without its ports: what it knows of its server, its sessions and their records. */
-export interface GatewayCore {
+/** What a gateway's ports need to serve clients. */
+export interface ServingCore {
   readonly desk: SessionDesk;
   readonly snapshot: WatchedSource<GatewaySnapshot>;
   readonly audit: GatewayAudit;
   /** The server, on the newest channel. */
   readonly api: () => GatewayApi;
-  /** Aborts when `stop` begins. */
+  /** Aborts when the gateway begins to stop. */
   readonly signal: AbortSignal;
+}
+
+/** A gateway of one process, without its ports: what it knows of its server, its sessions, their records. */
+export interface GatewayCore extends ServingCore {
   /** `true`, or why no session can be opened. */
   ready(): true | string;
   /** Leaves the stream for one on the channel that `api` gives now. */
@@ -53,64 +52,35 @@ export interface GatewayCore {
   stop(reason: string): Promise<void>;
 }
 
-const STOP_MS = 3000;
-const READY_SILENCE_MS = 5000;
-
 /** @throws Fault STATE_UNUSABLE */
 export async function startCore(options: CoreOptions): Promise<GatewayCore> {
-  const { version, ports, stateDir, api, clock, log, metrics } = options;
+  const { stateDir, api, clock, log, metrics } = options;
   const keys = await loadGatewayKeys(stateDir);
-  const spool = EventSpool.open({ directory: join(stateDir, 'events'), clock });
-  const audit = new GatewayAudit(spool, { clock, log });
-  const heartbeats = new Heartbeats(clock);
-  const snapshot = new Watched(EMPTY_SNAPSHOT);
-  const table = new SessionTable(options.limits);
-  const closer = new SessionCloser({ api, clock, log });
-  const directory = join(stateDir, 'recordings');
-  const recordings = new Recordings({ directory, key: keys.recording, clock });
-  const dayUses = new DayUses({ directory: join(stateDir, 'budgets'), clock });
-  const stream = new ServerStream({
-    ...{ version, ports, api, heartbeats, snapshot, sessions: table },
-    ...{ spool, recordings, clock, log, metrics },
-  });
-  const stopping = new AbortController();
-  // Every call on behalf of a session listens to it for as long as it runs.
-  setMaxListeners(0, stopping.signal);
-  const ended = new AbortController();
-  const running = [
-    stream.run(ended.signal),
-    watchSessions({ table, heartbeats, audit, clock }, ended.signal),
-  ];
+  const recordings = openRecordings(stateDir, { key: keys.recording, clock });
+  const budgets = { directory: budgetsIn(stateDir), clock };
+  DayUses.removeOld(budgets);
+  const dayUses = new DayUses(budgets);
+  const control = startControl({ ...options, recordings });
+  const { admission, audit, snapshot } = control;
   const desk = sessionDesk({
-    ...{ api, snapshot, heartbeats, table, closer, recordings, dayUses, audit },
-    ...{ hmacKey: keys.hmacKey, clock, log, metrics, signal: stopping.signal },
+    ...{ admission, recordings, dayUses, audit },
+    ...{ hmacKey: keys.hmacKey, clock, log, metrics },
   });
+  const ended = new AbortController();
+  const watching = watchDesk({ desk, audit, clock }, ended.signal);
 
   async function stopNow(reason: string): Promise<void> {
-    stopping.abort();
-    table.close(new Fault('UNAVAILABLE', reason));
-    const limit = new AbortController();
-    const giveUp = () => limit.abort();
-    const timer = clock.wait(STOP_MS, limit.signal).then(giveUp, giveUp);
-    await untilAborted(table.empty(), limit.signal);
-    await closer.drain(limit.signal);
-    audit.flush();
-    giveUp();
+    await control.stop(reason);
     ended.abort();
-    await Promise.all([timer, ...running]);
-    spool[Symbol.dispose]();
+    await watching;
     dayUses[Symbol.dispose]();
   }
 
   let stopped: Promise<void> | undefined;
   return {
-    desk,
-    snapshot,
-    audit,
-    api,
-    signal: stopping.signal,
-    ready: () => readiness(snapshot.value, heartbeats),
-    reconnect: () => stream.reconnect(),
+    ...{ desk, snapshot, audit, api, signal: control.signal },
+    ready: () => control.ready(),
+    reconnect: () => control.reconnect(),
     stop: (reason) => {
       stopped ??= stopNow(reason);
       return stopped;
@@ -118,22 +88,15 @@ export async function startCore(options: CoreOptions): Promise<GatewayCore> {
   };
 }
 
-function readiness(snapshot: GatewaySnapshot, heartbeats: Heartbeats): true | string {
-  if (snapshot === EMPTY_SNAPSHOT) return 'no snapshot from the server yet';
-  const silent = heartbeats.silentMs();
-  if (silent > READY_SILENCE_MS) return 'no heartbeat from the server';
-  try {
-    heartbeats.requireTrueTime();
-    return true;
-  } catch (error) {
-    return Fault.from(error).message;
-  }
+/** The recordings of a gateway, which all of its processes share: each session has a directory. */
+export function openRecordings(
+  stateDir: string,
+  options: Omit<ConstructorParameters<typeof Recordings>[0], 'directory'>,
+): Recordings {
+  return new Recordings({ directory: join(stateDir, 'recordings'), ...options });
 }
 
-async function untilAborted(done: Promise<void>, signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return;
-  await new Promise<void>((resolve) => {
-    signal.addEventListener('abort', () => resolve(), { once: true });
-    void done.then(resolve, resolve);
-  });
+/** Where a gateway keeps what its days have used. */
+export function budgetsIn(stateDir: string): string {
+  return join(stateDir, 'budgets');
 }

@@ -1,150 +1,31 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { mkdtemp, readFile, rm, stat } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import net from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { parseTrustDomain, SpiffeId } from '../identity/spiffe-id.ts';
-import { SvidServer } from '../identity/tls.ts';
-import type { X509Svid } from '../identity/x509-svid.ts';
-import { SpiffeWorkloadAPI } from '../proto/gen/spiffe/workload/workload_pb.ts';
-import { systemClock } from '../runtime/clock.ts';
-import { Closers } from '../runtime/closers.ts';
-import type { HostPort } from '../runtime/config.ts';
-import { RpcServer } from '../runtime/grpc-server.ts';
-import { createLogger } from '../runtime/log.ts';
-import { Watched } from '../runtime/watched.ts';
-import { FakeAuthority } from '../test/fakes/fake-authority.ts';
-import { FakeGatewayServer } from '../test/fakes/fake-gateway-server.ts';
 import { until } from '../test/fakes/gateway-under-test.ts';
-import type { GatewayConfig } from './config.ts';
-import { GATEWAY_VERSION, type GatewayAddresses, runGateway } from './main.ts';
-
-const log = createLogger({ process: 'gateway', level: process.env.TEST_LOG ?? 'silent' });
-const GATEWAY = SpiffeId.parse('spiffe://example.org/writ/gateway/gw-1');
+import {
+  askGateway,
+  GatewayWorld,
+  gatewayLog,
+  untilReady,
+} from '../test/fixtures/gateway-world.ts';
+import { GATEWAY_VERSION, runGateway } from './main.ts';
 
 describe('runGateway', () => {
-  let closers: Closers;
-  let directory: string;
-  let authority: FakeAuthority;
-  let server: FakeGatewayServer;
-  let serverAt: HostPort;
-  let svid: Watched<X509Svid>;
-  /** Serials that clients of the server's port came with. */
-  let serials: (string | undefined)[];
-
+  let world: GatewayWorld;
   beforeEach(async () => {
-    closers = new Closers();
-    serials = [];
-    directory = await mkdtemp(join(tmpdir(), 'writ-gateway-'));
-    closers.defer(() => rm(directory, { recursive: true }));
-    authority = await FakeAuthority.create(parseTrustDomain('example.org'));
-    svid = new Watched(await authority.issue(GATEWAY));
-    await startServer();
-    await startWorkloadApi();
+    world = await GatewayWorld.create();
   });
-  afterEach(() => closers[Symbol.asyncDispose]());
-
-  async function startServer(id = 'spiffe://example.org/spire/server'): Promise<void> {
-    server = await FakeGatewayServer.start(
-      join(directory, `${id.split('/').at(-1)}.sock`),
-      systemClock,
-    );
-    const started = server;
-    closers.defer(() => started[Symbol.asyncDispose]());
-    const port = new SvidServer({
-      svid: new Watched(await authority.issue(SpiffeId.parse(id))),
-      bundles: authority.bundle,
-      client: 'optional',
-      alpn: ['h2'],
-      clock: systemClock,
-      onConnection: ({ socket, peer }) => {
-        serials.push(peer?.serial);
-        server.inject(socket);
-      },
-      onRefused: () => {},
-    });
-    closers.defer(() => port[Symbol.asyncDispose]());
-    serverAt = await port.listen('127.0.0.1', 0);
-  }
-
-  async function startWorkloadApi(): Promise<void> {
-    const agent = new RpcServer<string, string>({ guard: () => 'workload', log });
-    agent.add(SpiffeWorkloadAPI, {
-      async *fetchX509SVID(_, { signal }) {
-        for await (const { id, chain, privateKey } of svid.values(signal)) {
-          yield {
-            svids: [
-              {
-                spiffeId: String(id),
-                x509Svid: Buffer.concat(chain),
-                x509SvidKey: privateKey.export({ type: 'pkcs8', format: 'der' }),
-                bundle: authority.bundle.value.x509Authorities[0]?.der ?? new Uint8Array(),
-              },
-            ],
-          };
-        }
-      },
-    });
-    const listener = net.createServer((socket) => agent.inject(socket, 'workload'));
-    await once(listener.listen(join(directory, 'agent.sock')), 'listening');
-    closers.defer(async () => {
-      listener.close();
-      await agent[Symbol.asyncDispose]();
-    });
-  }
-
-  const configOf = (overrides: Partial<GatewayConfig> = {}): GatewayConfig => ({
-    trust_domain: parseTrustDomain('example.org'),
-    name: 'gw-1',
-    state_dir: join(directory, 'state'),
-    server: serverAt,
-    workload_api: join(directory, 'agent.sock'),
-    listen: { postgres: { host: '127.0.0.1', port: 0 } },
-    health: { host: '127.0.0.1', port: 0 },
-    log: { level: 'info' },
-    limits: { sessions: 10, sessions_per_identity: 10 },
-    ...overrides,
-  });
-
-  async function start(config = configOf()) {
-    const stop = new AbortController();
-    const { promise, onReady } = readiness();
-    const ended = runGateway(config, { signal: stop.signal, log, onReady });
-    closers.defer(async () => {
-      stop.abort();
-      await ended;
-    });
-    const at = await Promise.race([promise, ended.then(() => assert.fail('it ended'))]);
-    return { at, stop, ended };
-  }
-
-  function readiness() {
-    let onReady: (at: GatewayAddresses) => void = () => {};
-    const promise = new Promise<GatewayAddresses>((resolve) => {
-      onReady = resolve;
-    });
-    return { promise, onReady };
-  }
-
-  const ask = async (at: GatewayAddresses, path: string) =>
-    (await (await fetch(`http://${at.health}${path}`)).text()).trim();
-
-  async function untilReady(at: GatewayAddresses): Promise<void> {
-    for (let look = 0; look < 200; look += 1) {
-      if ((await ask(at, '/ready')) === 'ready') return;
-      await sleep(20);
-    }
-    assert.fail(await ask(at, '/ready'));
-  }
+  afterEach(() => world[Symbol.asyncDispose]());
 
   it('is ready with its SVID, a snapshot and a heartbeat, and stops when told', async () => {
-    const { at, stop, ended } = await start();
+    const { at, stop, ended } = await world.start();
     await untilReady(at);
-    assert.deepEqual(serials, [svid.value.serial]);
-    assert.equal((await stat(join(directory, 'state'))).mode & 0o777, 0o700);
-    assert.match(await ask(at, '/metrics'), /^writ_gateway_server_streams_total 1$/m);
+    assert.deepEqual(world.serials, [world.svid.value.serial]);
+    assert.equal((await stat(join(world.directory, 'state'))).mode & 0o777, 0o700);
+    assert.match(await askGateway(at, '/metrics'), /^writ_gateway_server_streams_total 1$/m);
     stop.abort();
     await ended;
     const { port = 0 } = at.listeners.get('postgres') ?? {};
@@ -153,31 +34,31 @@ describe('runGateway', () => {
   });
 
   it('goes over to a new channel when its SVID rotates', async () => {
-    const { at } = await start();
+    const { at } = await world.start();
     await untilReady(at);
-    svid.set(await authority.issue(GATEWAY));
-    await until(() => server.hellos.length === 2);
-    assert.equal(serials.at(-1), svid.value.serial);
+    world.svid.set(await world.authority.issue(world.svid.value.id));
+    await until(() => world.server.hellos.length === 2);
+    assert.equal(world.serials.at(-1), world.svid.value.serial);
     await untilReady(at);
   });
 
   it('S1: follows no server but the one of its trust domain', async () => {
-    await startServer('spiffe://example.org/web');
-    const { at } = await start();
+    await world.startServer('spiffe://example.org/web');
+    const { at } = await world.start();
     await sleep(300);
-    assert.equal(await ask(at, '/ready'), 'no snapshot from the server yet');
-    assert.equal(server.hellos.length, 0);
+    assert.equal(await askGateway(at, '/ready'), 'no snapshot from the server yet');
+    assert.equal(world.server.hellos.length, 0);
   });
 
   it('audits a refused connection', async () => {
-    const { at } = await start();
+    const { at } = await world.start();
     await untilReady(at);
     const { port = 0 } = at.listeners.get('postgres') ?? {};
     const socket = net.connect(port, '127.0.0.1');
     socket.on('error', () => {});
     socket.end('GET / HTTP/1.1\r\n\r\n');
-    await until(() => server.events.length === 1);
-    const [event] = server.events;
+    await until(() => world.server.events.length === 1);
+    const [event] = world.server.events;
     assert.deepEqual(
       [event?.type, event?.actor?.address, event?.attributes.port],
       ['connection.refused', '127.0.0.1', String(port)],
@@ -186,7 +67,7 @@ describe('runGateway', () => {
 
   it('speaks SSH on a port of its own, and audits who leaves it without a login', async () => {
     const any = { host: '127.0.0.1', port: 0 };
-    const { at } = await start(configOf({ listen: { postgres: any, ssh: any } }));
+    const { at } = await world.start(world.configOf({ listen: { postgres: any, ssh: any } }));
     await untilReady(at);
     assert.deepEqual([...at.listeners.keys()], ['postgres', 'ssh']);
     const { port = 0 } = at.listeners.get('ssh') ?? {};
@@ -195,8 +76,8 @@ describe('runGateway', () => {
     const [banner] = await once(socket, 'data');
     assert.match(String(banner), /^SSH-2\.0-/);
     socket.destroy();
-    await until(() => server.events.length === 1);
-    const [event] = server.events;
+    await until(() => world.server.events.length === 1);
+    const [event] = world.server.events;
     assert.deepEqual(
       [event?.type, event?.reason, event?.attributes.port],
       ['connection.refused', 'closed before the login ended', String(port)],
@@ -210,30 +91,30 @@ describe('runGateway', () => {
     await new Promise((resolve) => free.close(resolve));
     const ssh = { host: '127.0.0.1', port };
     const postgres = { host: '127.0.0.1', port: 0 };
-    const { at } = await start(configOf({ listen: { postgres, ssh } }));
+    const { at } = await world.start(world.configOf({ listen: { postgres, ssh } }));
     await untilReady(at);
-    assert.deepEqual(server.hellos[0]?.ports, { ssh: port });
+    assert.deepEqual(world.server.hellos[0]?.ports, { ssh: port });
   });
 
   it('does not start on a port that is taken, and leaves nothing open', async () => {
     const taken = net.createServer();
     await once(taken.listen(0, '127.0.0.1'), 'listening');
-    closers.defer(() => {
+    world.closers.defer(() => {
       taken.close();
     });
     const { port } = taken.address() as net.AddressInfo;
     const listen = { postgres: { host: '127.0.0.1', port } };
     const signal = new AbortController().signal;
-    await assert.rejects(runGateway(configOf({ listen }), { signal, log }), {
+    await assert.rejects(runGateway(world.configOf({ listen }), { signal, log: gatewayLog }), {
       code: 'STATE_UNUSABLE',
     });
   });
 
   it('ends without a word when it is stopped before it has an SVID', async () => {
     const stop = new AbortController();
-    const ended = runGateway(configOf({ workload_api: join(directory, 'none.sock') }), {
+    const ended = runGateway(world.configOf({ workload_api: join(world.directory, 'none.sock') }), {
       signal: stop.signal,
-      log,
+      log: gatewayLog,
     });
     await sleep(50);
     stop.abort();

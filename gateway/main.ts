@@ -1,6 +1,4 @@
 import { access, constants, stat } from 'node:fs/promises';
-import type { ConnectionRefusal } from '../identity/tls.ts';
-import type { RevocationView } from '../identity/x509/crl-view.ts';
 import { systemClock } from '../runtime/clock.ts';
 import { Closers } from '../runtime/closers.ts';
 import { formatHostPort, type HostPort } from '../runtime/config.ts';
@@ -8,18 +6,19 @@ import { Fault } from '../runtime/fault.ts';
 import { serveHealth } from '../runtime/http-endpoint.ts';
 import type { Logger } from '../runtime/log.ts';
 import { makeDirectory } from '../runtime/make-directory.ts';
-import { MetricsRegistry } from '../runtime/metrics.ts';
-import { X509Source } from '../sdk/x509-source.ts';
-import type { DeniedRequest } from './access/gateway-audit.ts';
+import { MetricsRegistry, type Samples } from '../runtime/metrics.ts';
+import type { X509Source } from '../sdk/x509-source.ts';
 import { ServerLink } from './access/server-link.ts';
-import { type GatewayConfig, gatewayIdOf, loadGatewayConfig } from './config.ts';
-import { type GatewayCore, startCore } from './core.ts';
-import { FollowedCrls } from './follow-crls.ts';
-import { type Listening, listen } from './listener/listen.ts';
-import { listenTcp } from './listener/listen-tcp.ts';
+import { type GatewayConfig, loadGatewayConfig } from './config.ts';
+import { type ControlOptions, startControl } from './control.ts';
+import { budgetsIn, openRecordings, startCore } from './core.ts';
+import { openPorts } from './listener/open-ports.ts';
 import { type GatewayMetrics, gatewayMetrics } from './metrics.ts';
-import type { BackendProtocol } from './plugins/backend/backend.ts';
-import { BACKEND_PROTOCOLS, type ProtocolName } from './plugins/catalog.ts';
+import { connectSource, svidUnreadiness } from './own-svid.ts';
+import { loadGatewayKeys } from './recording/gateway-keys.ts';
+import { DayUses } from './session/day-use.ts';
+import { warnOfUnprovedNames } from './unproved-names.ts';
+import { Workers } from './workers/start-workers.ts';
 
 export { loadGatewayConfig };
 
@@ -57,10 +56,11 @@ export async function runGateway(
   const registry = new MetricsRegistry();
   const metrics = gatewayMetrics(registry);
   let ready = (): true | string => 'no X509-SVID from the agent yet';
+  let samples = (): Samples[] => [];
   const health = await serveHealth({
     listen: config.health,
     ready: () => ready(),
-    metrics: registry,
+    metrics: { render: () => registry.render(samples()) },
     onRefused: () => metrics.connectionsRefused.inc({ listener: 'health' }),
   });
   deferDisposal(closers, health);
@@ -69,144 +69,132 @@ export async function runGateway(
   deferDisposal(closers, source);
   log.info({ spiffe_id: String(source.svid.value.id) }, 'X509-SVID received');
 
-  const core = await startLinkedCore(config, { source, log, metrics, closers });
-  ready = () => svidReadiness(source) ?? core.ready();
-  const listeners = await openPorts(config, { source, log, metrics, closers, core });
-  onReady?.({ listeners, health: health.address });
+  const start = config.workers === 1 ? startAlone : startWithWorkers;
+  const gateway = await start(config, { source, log, metrics, registry, closers, signal });
+  ready = () => svidUnreadiness(source) ?? gateway.ready();
+  samples = () => gateway.samples();
+  if (!signal.aborted) onReady?.({ listeners: gateway.listeners, health: health.address });
   await aborted(signal);
   log.info('gateway stops');
   ready = () => STOPPING;
-  await core.stop(STOPPING);
+  await gateway.stop();
 }
 
 interface Parts {
   readonly source: X509Source;
   readonly log: Logger;
   readonly metrics: GatewayMetrics;
+  readonly registry: MetricsRegistry;
   readonly closers: Closers;
+  readonly signal: AbortSignal;
 }
 
-async function startLinkedCore(
+/** What serves the clients. */
+interface Serving {
+  readonly listeners: ReadonlyMap<string, HostPort>;
+  ready(): true | string;
+  /** Of its other processes. */
+  samples(): Samples[];
+  stop(): Promise<void>;
+}
+
+/** In this process. */
+async function startAlone(config: GatewayConfig, parts: Parts): Promise<Serving> {
+  const { closers, metrics, log, source } = parts;
+  const linked = openLink(config, parts);
+  const core = await startCore(linked.options);
+  closers.defer(() => core.stop(STOPPING));
+  const { snapshot } = core;
+  deferDisposal(closers, warnOfUnprovedNames({ snapshot, svid: source.svid, log }));
+  linked.follow(() => core.reconnect());
+  const listeners = await openPorts(config, { ...parts, core });
+  metrics.workers.set(1);
+  return {
+    listeners,
+    ready: () => core.ready(),
+    samples: () => [],
+    stop: () => core.stop(STOPPING),
+  };
+}
+
+/** In as many processes as are configured; what there is once stays in this one. */
+async function startWithWorkers(config: GatewayConfig, parts: Parts): Promise<Serving> {
+  const { closers, log, metrics, registry, signal, source } = parts;
+  const clock = systemClock;
+  const linked = openLink(config, parts);
+  const keys = await loadGatewayKeys(config.state_dir);
+  const recordings = openRecordings(config.state_dir, { key: keys.recording, clock });
+  DayUses.removeOld({ directory: budgetsIn(config.state_dir), clock });
+  const control = startControl({
+    ...linked.options,
+    recordings,
+    onSnapshot: (message) => workers.snapshot(message),
+  });
+  closers.defer(() => control.stop(STOPPING));
+  const { snapshot } = control;
+  deferDisposal(closers, warnOfUnprovedNames({ snapshot, svid: source.svid, log }));
+  const gauges = registry.describe().filter(({ type }) => type === 'gauge');
+  const workers = new Workers({
+    ...{ config, control, clock, log, metrics },
+    gauges: new Set(gauges.map(({ name }) => name)),
+  });
+  const stop = async () => {
+    control.endSessions(STOPPING);
+    await workers.stop();
+    await control.stop(STOPPING);
+  };
+  closers.defer(stop);
+  linked.follow(() => control.reconnect());
+  const listeners = await workers.start(signal);
+  return {
+    listeners,
+    ready: () => {
+      const isReady = control.ready();
+      return isReady === true ? workers.ready() : isReady;
+    },
+    samples: () => workers.samples(),
+    stop,
+  };
+}
+
+type LinkedOptions = Omit<ControlOptions, 'recordings' | 'onSnapshot'>;
+
+/** The channel to the server, and what of the configuration whoever uses it needs. */
+function openLink(
   config: GatewayConfig,
   { source, log, metrics, closers }: Parts,
-): Promise<GatewayCore> {
+): { readonly options: LinkedOptions; follow(replaced: () => void): void } {
   const { svid, bundle } = source;
   const address = formatHostPort(config.server);
   const link = new ServerLink({ address, svid, bundle, clock: systemClock });
   deferDisposal(closers, link);
   const { sessions: total, sessions_per_identity: perIdentity } = config.limits;
-  const core = await startCore({
-    version: GATEWAY_VERSION,
-    ports: portsOf(config),
-    stateDir: config.state_dir,
-    limits: { total, perIdentity },
-    api: () => link.api,
-    clock: systemClock,
-    log,
-    metrics,
-  });
-  closers.defer(() => core.stop(STOPPING));
-  const following = new AbortController();
-  const followed = link.follow(following.signal, () => core.reconnect());
-  closers.defer(async () => {
-    following.abort();
-    await followed;
-  });
-  return core;
+  return {
+    options: {
+      version: GATEWAY_VERSION,
+      ports: portsOf(config),
+      stateDir: config.state_dir,
+      limits: { total, perIdentity },
+      api: () => link.api,
+      clock: systemClock,
+      log,
+      metrics,
+    },
+    follow(replaced) {
+      const following = new AbortController();
+      const followed = link.follow(following.signal, replaced);
+      closers.defer(async () => {
+        following.abort();
+        await followed;
+      });
+    },
+  };
 }
 
 /** What the server tells clients to come to; a port that is chosen at the start is nobody's to know. */
 function portsOf(config: GatewayConfig): Record<string, number> {
   const ports = Object.entries(config.listen).map(([name, at]) => [name, at?.port ?? 0] as const);
   return Object.fromEntries(ports.filter(([, port]) => port !== 0));
-}
-
-type PortParts = Parts & { readonly core: GatewayCore };
-
-async function openPorts(config: GatewayConfig, parts: PortParts): Promise<Map<string, HostPort>> {
-  const { source, log, metrics, closers, core } = parts;
-  const revocations = new FollowedCrls({ crls: source.crls, clock: systemClock, log });
-  deferDisposal(closers, revocations);
-  const { status: revocation } = revocations;
-  const listeners = new Map<string, HostPort>();
-  for (const [name, at] of Object.entries(config.listen)) {
-    if (at === undefined) continue;
-    const protocol = BACKEND_PROTOCOLS[name as ProtocolName]();
-    deferDisposal(closers, protocol);
-    await protocol.start({
-      snapshot: core.snapshot,
-      gatewayId: source.svid.value.id,
-      trustDomain: config.trust_domain,
-      api: core.api,
-      log,
-      clock: systemClock,
-      metrics,
-      signal: core.signal,
-      stateDir: config.state_dir,
-    });
-    const listening = await openPort(protocol, at, { ...parts, revocation });
-    deferDisposal(closers, listening);
-    listeners.set(name, listening.address);
-    log.info({ protocol: name, address: formatHostPort(listening.address) }, 'listening');
-  }
-  return listeners;
-}
-
-function openPort(
-  protocol: BackendProtocol,
-  at: HostPort,
-  parts: PortParts & { readonly revocation: RevocationView },
-): Promise<Listening> {
-  const { source, log, metrics, core, revocation } = parts;
-  const options = {
-    desk: core.desk,
-    clock: systemClock,
-    log,
-    onRefused(refusal: ConnectionRefusal) {
-      const { address, port, reason } = refusal;
-      metrics.connectionsRefused.inc({ listener: 'backend' });
-      log.warn({ peer_addr: address, port, reason }, 'connection refused');
-      core.audit.connectionRefused(refusal);
-    },
-  };
-  if (protocol.transport === 'tls') {
-    const { svid, bundle: bundles } = source;
-    return listen(protocol, at, { ...options, svid, bundles, revocation });
-  }
-  const onDenied = (request: DeniedRequest, reason: string) => {
-    log.info(
-      { peer_addr: request.address, spiffe_id: String(request.peer.id), reason },
-      'login denied',
-    );
-    core.audit.sessionDenied(request, reason);
-  };
-  return listenTcp(protocol, at, { ...options, onDenied });
-}
-
-/** Waits for the gateway's own SVID; undefined if the gateway is to stop before there is one. */
-async function connectSource(
-  config: GatewayConfig,
-  { signal, log }: RunGatewayOptions,
-): Promise<X509Source | undefined> {
-  const spiffeId = gatewayIdOf(config);
-  try {
-    return await X509Source.connect({
-      endpoint: `unix://${config.workload_api}`,
-      spiffeId,
-      signal,
-      log,
-    });
-  } catch (error) {
-    if (signal.aborted) return undefined;
-    const message = `the agent gives this process no X509-SVID of ${spiffeId}`;
-    throw new Fault('UNAVAILABLE', message, { cause: error });
-  }
-}
-
-function svidReadiness(source: X509Source): string | undefined {
-  return source.svid.value.notAfter > systemClock.now()
-    ? undefined
-    : "the gateway's X509-SVID has expired";
 }
 
 async function prepareStateDir(directory: string): Promise<void> {

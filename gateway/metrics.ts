@@ -62,6 +62,12 @@ export function gatewayMetrics(registry: MetricsRegistry) {
       'writ_gateway_recorded_bytes_total',
       'Bytes written to recordings.',
     ),
+    ...processMetrics(registry),
+  };
+}
+
+function processMetrics(registry: MetricsRegistry) {
+  return {
     revocationsApplied: registry.counter(
       'writ_gateway_revocations_applied_total',
       'Revocations received from the server.',
@@ -69,6 +75,11 @@ export function gatewayMetrics(registry: MetricsRegistry) {
     serverStreams: registry.counter(
       'writ_gateway_server_streams_total',
       'Times that the stream to the server was opened.',
+    ),
+    workers: registry.gauge('writ_gateway_workers', 'Processes that serve clients now.'),
+    workersLost: registry.counter(
+      'writ_gateway_workers_lost_total',
+      'Worker processes that ended while the gateway ran.',
     ),
     pendingEvents: registry.gauge(
       'writ_gateway_pending_events',

@@ -9,7 +9,7 @@ export interface HealthOptions {
   readonly listen: HostPort;
   /** True, or false or the reason why the process cannot do its work now; no secret. */
   ready(): boolean | string;
-  readonly metrics: MetricsRegistry;
+  readonly metrics: Pick<MetricsRegistry, 'render'>;
   /** Tells of bytes that are no HTTP request, or came too slowly. */
   onRefused?(): void;
 }

@@ -38,6 +38,9 @@ export interface MetricDescription {
   readonly labels: readonly string[];
 }
 
+/** Values by the name of their metric, then by the sample's own name and labels. */
+export type Samples = ReadonlyMap<string, ReadonlyMap<string, number>>;
+
 /** The metrics of one process. */
 export class MetricsRegistry {
   readonly #families = new Map<string, Family>();
@@ -82,12 +85,18 @@ export class MetricsRegistry {
     return this.#sorted().map(({ description }) => description);
   }
 
-  render(): string {
+  samples(): Samples {
+    return new Map(this.#sorted().map((one) => [one.description.name, new Map(one.samples())]));
+  }
+
+  /** @param others of processes that declare the same metrics: each sample is the sum of all */
+  render(others: Iterable<Samples> = []): string {
+    const all = [...others];
     return this.#sorted()
-      .flatMap(({ description: { name, type, help }, lines }) => [
+      .flatMap(({ description: { name, type, help }, samples }) => [
         `# HELP ${name} ${help.replaceAll('\\', '\\\\').replaceAll('\n', '\\n')}`,
         `# TYPE ${name} ${type}`,
-        ...lines(),
+        ...linesOf(sumOf([new Map(samples()), ...all.flatMap((one) => one.get(name) ?? [])])),
       ])
       .map((line) => `${line}\n`)
       .join('');
@@ -110,7 +119,7 @@ export class MetricsRegistry {
 
 interface Family {
   readonly description: MetricDescription;
-  readonly lines: () => string[];
+  readonly samples: () => [string, number][];
 }
 
 class NumberFamily implements Family {
@@ -149,8 +158,8 @@ class NumberFamily implements Family {
     return key;
   }
 
-  readonly lines = (): string[] =>
-    [...this.#values].map(([key, value]) => line(this.description.name, key, value));
+  readonly samples = (): [string, number][] =>
+    [...this.#values].map(([key, value]) => [sampleName(this.description.name, key), value]);
 }
 
 class HistogramFamily implements Family {
@@ -174,15 +183,18 @@ class HistogramFamily implements Family {
     );
   }
 
-  readonly lines = (): string[] => {
+  readonly samples = (): [string, number][] => {
     const { name } = this.description;
-    return [...this.#series].flatMap(([key, { counts, sum, count }]) => [
-      ...counts.map((below, bucket) =>
-        line(`${name}_bucket`, withBound(key, String(SECONDS_BUCKETS[bucket])), below),
-      ),
-      line(`${name}_bucket`, withBound(key, '+Inf'), count),
-      line(`${name}_sum`, key, sum),
-      line(`${name}_count`, key, count),
+    const below = (key: string, bound: string) =>
+      sampleName(`${name}_bucket`, withBound(key, bound));
+    return [...this.#series].flatMap(([key, { counts, sum, count }]): [string, number][] => [
+      ...counts.map((some, bucket): [string, number] => [
+        below(key, String(SECONDS_BUCKETS[bucket])),
+        some,
+      ]),
+      [below(key, '+Inf'), count],
+      [sampleName(`${name}_sum`, key), sum],
+      [sampleName(`${name}_count`, key), count],
     ]);
   };
 }
@@ -209,6 +221,19 @@ function withBound(key: string, bound: string): string {
   return key === '' ? `le="${bound}"` : `${key},le="${bound}"`;
 }
 
-function line(name: string, key: string, value: number): string {
-  return key === '' ? `${name} ${value}` : `${name}{${key}} ${value}`;
+function sampleName(name: string, key: string): string {
+  return key === '' ? name : `${name}{${key}}`;
+}
+
+function sumOf(parts: readonly ReadonlyMap<string, number>[]): ReadonlyMap<string, number> {
+  const [first, ...others] = parts;
+  const sum = new Map(first);
+  for (const part of others) {
+    for (const [name, value] of part) sum.set(name, (sum.get(name) ?? 0) + value);
+  }
+  return sum;
+}
+
+function linesOf(samples: ReadonlyMap<string, number>): string[] {
+  return [...samples].map(([name, value]) => `${name} ${value}`);
 }

@@ -59,6 +59,7 @@ export async function writeGatewayConfig(plan: Plan, state: StateDir): Promise<s
       ssh: `127.0.0.1:${plan.ports.gatewaySsh}`,
     },
     health: `127.0.0.1:${plan.ports.gatewayHealth}`,
+    workers: plan.gatewayWorkers,
   });
 }
 

@@ -2,6 +2,7 @@
 import { copyFile, link, rm, stat } from 'node:fs/promises';
 import { parseTrustDomain, type TrustDomain } from '../../identity/spiffe-id.ts';
 import { parseDuration } from '../../runtime/duration.ts';
+import { Fault } from '../../runtime/fault.ts';
 import { type Flags, textFlag } from '../verb.ts';
 import { choosePorts, type Ports } from './ports.ts';
 import type { StateDir } from './state-dir.ts';
@@ -12,8 +13,12 @@ export interface Plan {
   readonly sample: boolean;
   /** Lifetime of SVIDs in seconds. */
   readonly ttlSeconds: number;
+  /** Processes of the gateway that serve clients. */
+  readonly gatewayWorkers: number;
 }
 
+/** As in the gateway's configuration. */
+const MOST_WORKERS = 64;
 const MAXIMUM_TTL_SECONDS = 24 * 60 * 60;
 
 /** @throws Fault USAGE or SPIFFE_ID_INVALID */
@@ -23,7 +28,14 @@ export function readPlan(flags: Flags): Plan {
     ports: choosePorts(textFlag(flags, 'port-base')),
     sample: flags['no-sample'] !== true,
     ttlSeconds: parseDuration(textFlag(flags, 'ttl') ?? '', '--ttl', MAXIMUM_TTL_SECONDS),
+    gatewayWorkers: workersOf(textFlag(flags, 'gateway-workers') ?? ''),
   };
+}
+
+function workersOf(text: string): number {
+  const workers = Number(text);
+  if (/^\d{1,2}$/.test(text) && workers >= 1 && workers <= MOST_WORKERS) return workers;
+  throw new Fault('USAGE', `--gateway-workers: a number from 1 to ${MOST_WORKERS}`);
 }
 
 export function healthUrl(port: number): string {

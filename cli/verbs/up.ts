@@ -12,6 +12,7 @@ export const up: Verb = {
     'port-base': { type: 'string' },
     'trust-domain': { type: 'string', default: 'example.org' },
     ttl: { type: 'string', default: '1h' },
+    'gateway-workers': { type: 'string', default: '1' },
     'no-sample': { type: 'boolean', default: false },
   },
   async run(flags, io) {

@@ -33,4 +33,20 @@ describe('GatewayAudit', () => {
     audit.flush();
     assert.deepEqual(reasons(), ['no such user', 'no shell here', 'no shell here']);
   });
+
+  it('tells of what a detector found once a minute, and of every column without its mask', () => {
+    const session = {
+      ...{ sessionId: 's_1', grant: 'g', backend: 'shop', spiffeId: 'spiffe://example.org/web' },
+      ...{ serial: '7', agentId: 'a', entryId: 'e' },
+    };
+    for (const isUnmasked of [false, false, true, true]) {
+      audit.found(session, { isUnmasked, name: 'email', count: 3n });
+    }
+    const events = spool.after(0n, 10).map(({ type, attributes }) => [type, { ...attributes }]);
+    assert.deepEqual(events, [
+      ['session.detected', { count: '1', detector: 'email', values: '3' }],
+      ['session.unmasked', { column: 'email' }],
+      ['session.unmasked', { column: 'email' }],
+    ]);
+  });
 });

@@ -21,21 +21,24 @@ export interface AuditedSession {
   readonly entryId: string;
 }
 
+/** Where events go: an `EventSpool`, or the process that has it. */
+export type AuditSink = Pick<EventSpool, 'append' | 'requireRoom'>;
+
 /** Every event that a gateway writes; what the server decides (open, close) it writes itself. */
 export class GatewayAudit {
-  readonly #spool: EventSpool;
+  readonly #sink: AuditSink;
   readonly #counted: CountedEvents;
   readonly #log: Logger;
 
-  constructor(spool: EventSpool, options: { readonly clock: Clock; readonly log: Logger }) {
-    this.#spool = spool;
-    this.#counted = new CountedEvents(spool, options.clock);
+  constructor(sink: AuditSink, options: { readonly clock: Clock; readonly log: Logger }) {
+    this.#sink = sink;
+    this.#counted = new CountedEvents(sink, options.clock);
     this.#log = options.log;
   }
 
   /** @throws Fault AUDIT_UNWRITABLE if events can be kept no more: then no session may open */
   requireRoom(): void {
-    this.#spool.requireRoom();
+    this.#sink.requireRoom();
   }
 
   connectionRefused({ address, port, reason }: ConnectionRefusal): void {
@@ -77,6 +80,31 @@ export class GatewayAudit {
     });
   }
 
+  /** Something was shown that should not have been; `unmasked` is a wall that did not hold. */
+  found(
+    session: AuditedSession,
+    finding: { readonly isUnmasked: boolean; readonly name: string; readonly count: bigint },
+  ): void {
+    const name = printable(finding.name, REASON_CHARACTERS);
+    if (finding.isUnmasked) {
+      this.#append({
+        ...ofSession(session),
+        type: 'session.unmasked',
+        outcome: Outcome.FAILURE,
+        reason: `a classified column came past its mask: ${name}`,
+        attributes: { column: name },
+      });
+      return;
+    }
+    this.#count(`found ${session.sessionId} ${name}`, {
+      ...ofSession(session),
+      type: 'session.detected',
+      outcome: Outcome.SUCCESS,
+      reason: `shown, and found by the detector ${name}`,
+      attributes: { detector: name, values: String(finding.count) },
+    });
+  }
+
   segmentSealed(
     session: AuditedSession,
     segment: { readonly number: number; readonly hash: Uint8Array },
@@ -93,12 +121,12 @@ export class GatewayAudit {
   }
 
   recordingFailed(session: AuditedSession): void {
-    this.#append({
-      ...ofSession(session),
-      type: 'recording.failed',
-      outcome: Outcome.FAILURE,
-      reason: 'the record could not be written, so the session ended',
-    });
+    this.#recordFailed(session, 'the record could not be written, so the session ended');
+  }
+
+  /** What had reached the record's file is there, without a seal. */
+  recordingAbandoned(session: AuditedSession): void {
+    this.#recordFailed(session, 'the process that wrote the record died, so it has no seal');
   }
 
   /** Sessions of a backend ended because the server was silent (threats S6). */
@@ -121,12 +149,17 @@ export class GatewayAudit {
     this.#attempt(() => this.#counted.flush());
   }
 
+  #recordFailed(session: AuditedSession, reason: string): void {
+    const type = 'recording.failed';
+    this.#append({ ...ofSession(session), type, outcome: Outcome.FAILURE, reason });
+  }
+
   #count(key: string, event: EventInit): void {
     this.#attempt(() => this.#counted.add(key, event));
   }
 
   #append(event: EventInit): void {
-    this.#attempt(() => this.#spool.append(event));
+    this.#attempt(() => this.#sink.append(event));
   }
 
   /** What is told here has happened or was refused already: an event that is lost changes nothing of it. */

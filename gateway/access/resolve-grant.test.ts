@@ -17,6 +17,17 @@ function snapshotWith(...grants: MessageInitShape<typeof GrantSchema>[]) {
       revision: 1n,
       backends: [
         { name: 'orders-db' },
+        {
+          name: 'shop',
+          type: {
+            case: 'postgres',
+            value: {
+              database: 'shop_db',
+              databases: { billing: 'billing_db', shop_db: 'odd' },
+              serverNames: ['shop.internal'],
+            },
+          },
+        },
         { name: 'web-1', type: { case: 'ssh', value: {} } },
         { name: 'web-2', type: { case: 'ssh', value: {} } },
       ],
@@ -73,6 +84,80 @@ describe('resolveGrant', () => {
     const snapshot = snapshotWith({ name: 'read' });
     const message = messageOf(() => resolveGrant(snapshot, { ...wish, grant: 'admin' }, NOW));
     assert.equal(message, 'you hold no grant "admin" on "orders-db", but read');
+  });
+
+  describe('with several databases in a backend', () => {
+    const on = (name: string, database = ''): MessageInitShape<typeof GrantSchema> => ({
+      name,
+      backend: 'shop',
+      rights: { case: 'postgres', value: { database } },
+    });
+    const resolve = (
+      grants: readonly MessageInitShape<typeof GrantSchema>[],
+      backend: string,
+      words: { grant?: string; serverName?: string; login?: string } = {},
+    ) =>
+      resolveGrant(snapshotWith(...grants), { grant: '', spiffeId: WEB, backend, ...words }, NOW)
+        .grant.name;
+    const both = [on('orders'), on('bills', 'billing'), on('odd', 'shop_db')];
+
+    it('S13: takes the grant on the database that is named, never one on another', () => {
+      assert.equal(resolve(both, 'shop'), 'orders');
+      assert.equal(resolve(both, 'billing'), 'bills');
+      assert.equal(resolve(both, 'billing', { grant: 'bills' }), 'bills');
+      assert.equal(
+        messageOf(() => resolve(both, 'shop', { grant: 'bills' })),
+        'you hold no grant "bills" on "shop", but orders',
+      );
+    });
+
+    it('S13: refuses to choose between several on one of them', () => {
+      const three = [...both, on('more-bills', 'billing')];
+      assert.equal(resolve(three, 'shop'), 'orders');
+      assert.equal(
+        messageOf(() => resolve(three, 'billing')),
+        'you hold several grants on "billing": name one of bills, more-bills as the user',
+      );
+    });
+
+    it('names the databases that are held to who names another of the backend', () => {
+      assert.equal(
+        messageOf(() => resolve([on('bills', 'billing')], 'shop')),
+        'you hold no grant on "shop", but on billing',
+      );
+    });
+
+    it('takes names of the server by a server name alone, and those before names of clients', () => {
+      const serverName = 'Shop.internal';
+      assert.equal(resolve(both, 'shop_db'), 'odd');
+      assert.equal(resolve(both, 'shop_db', { serverName }), 'orders');
+      assert.equal(resolve(both, 'billing_db', { serverName }), 'bills');
+      assert.equal(resolve(both, 'billing', { serverName }), 'bills');
+      assert.equal(
+        messageOf(() => resolve(both, 'billing_db', { serverName: 'other.internal' })),
+        `${WEB} holds no grant on "billing_db"`,
+      );
+    });
+
+    it('G12: refuses what server name and database contradict, and explains it to holders alone', () => {
+      const serverName = 'shop.internal';
+      const orders = [{ name: 'read' }];
+      assert.equal(
+        messageOf(() => resolve([...both, ...orders], 'orders-db', { serverName })),
+        'server name "shop.internal" is that of backend shop, which has no database "orders-db": you hold grants on billing, shop, shop_db',
+      );
+      assert.equal(
+        messageOf(() => resolve(orders, 'orders-db', { serverName })),
+        `${WEB} holds no grant on "orders-db"`,
+      );
+    });
+
+    it('does not let an SSH client in by the name of a database', () => {
+      assert.equal(
+        messageOf(() => resolve(both, 'billing', { login: 'deploy' })),
+        `${WEB} holds no grant on "billing"`,
+      );
+    });
   });
 
   it('gives nobody the grant of another identity, though it is named', () => {

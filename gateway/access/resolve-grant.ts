@@ -5,11 +5,17 @@
 import { timestampDate } from '@bufbuild/protobuf/wkt';
 import type { Backend, Grant } from '../../proto/gen/writ/resource/v1/resource_pb.ts';
 import { Fault } from '../../runtime/fault.ts';
+import {
+  claimantOf,
+  clientName,
+  type DatabasePlace,
+  databaseOfGrant,
+  databasePlace,
+  type NamedDatabase,
+} from './database-place.ts';
 import type { GatewaySnapshot } from './snapshot.ts';
 
-export interface Wish {
-  /** Untrusted. */
-  readonly backend: string;
+export interface Wish extends NamedDatabase {
   /** Untrusted; empty if the client named none. */
   readonly grant: string;
   /** Untrusted; what an SSH client asks for, undefined for all others. */
@@ -30,14 +36,11 @@ const LISTED_GRANTS = 20;
  * @throws Fault PERMISSION_DENIED, whose message tells the client what to name
  */
 export function resolveGrant(snapshot: GatewaySnapshot, wish: Wish, now: Date): Resolved {
-  const held = [...snapshot.grants.values()].filter(
-    (grant) => grant.identity === wish.spiffeId && grant.backend === wish.backend,
-  );
-  const backend = snapshot.backends.get(wish.backend);
-  if (held.length === 0 || backend === undefined) {
-    throw denied(`${wish.spiffeId} holds no grant on ${shown(wish.backend)}`);
-  }
   const isSsh = wish.login !== undefined;
+  const place = isSsh ? sshPlace(snapshot, wish) : databasePlace(snapshot, wish);
+  const held = place === undefined ? [] : grantsAt(snapshot, place, wish);
+  if (held.length === 0 || place === undefined) throw denied(nothingThere(snapshot, place, wish));
+  const { backend } = place;
   const usable = held.filter(({ rights }) => (rights.case === 'ssh') === isSsh);
   if (usable.length === 0 || (backend.type.case === 'ssh') !== isSsh) {
     throw denied(`what you hold on ${shown(wish.backend)} is not for this protocol`);
@@ -49,6 +52,46 @@ export function resolveGrant(snapshot: GatewaySnapshot, wish: Wish, now: Date): 
   if (grant === undefined) throw denied(noLogin(wish, live));
   if (others.length > 0) throw denied(severalGrants(wish, [grant, ...others]));
   return { grant, backend };
+}
+
+function sshPlace({ backends }: GatewaySnapshot, wish: Wish): DatabasePlace | undefined {
+  const backend = backends.get(wish.backend);
+  return backend === undefined ? undefined : { backend, database: '' };
+}
+
+function grantsAt(
+  snapshot: GatewaySnapshot,
+  { backend, database }: DatabasePlace,
+  { spiffeId }: Wish,
+): Grant[] {
+  return grantsOn(snapshot, backend, spiffeId).filter(
+    (grant) => databaseOfGrant(grant) === database,
+  );
+}
+
+function grantsOn({ grants }: GatewaySnapshot, backend: Backend, spiffeId: string): Grant[] {
+  return [...grants.values()].filter(
+    (grant) => grant.identity === spiffeId && grant.backend === backend.name,
+  );
+}
+
+/** Tells of a backend only what a grant on it has told already. */
+function nothingThere(
+  snapshot: GatewaySnapshot,
+  place: DatabasePlace | undefined,
+  { spiffeId, backend: name, serverName = '' }: Wish,
+): string {
+  const claimant = claimantOf(snapshot, serverName);
+  const backend = place?.backend ?? claimant;
+  const elsewhere = backend === undefined ? [] : grantsOn(snapshot, backend, spiffeId);
+  if (backend === undefined || elsewhere.length === 0) {
+    return `${spiffeId} holds no grant on ${shown(name)}`;
+  }
+  const theirs = new Set(elsewhere.map((one) => clientName(one.backend, databaseOfGrant(one))));
+  const names = listOf([...theirs].map((one) => ({ name: one })));
+  return place === undefined
+    ? `server name ${shown(serverName)} is that of backend ${backend.name}, which has no database ${shown(name)}: you hold grants on ${names}`
+    : `you hold no grant on ${shown(name)}, but on ${names}`;
 }
 
 /** The grants by which an identity may log in anywhere, or on one backend, over SSH. */

@@ -50,6 +50,8 @@ export interface ServerStreamOptions {
   readonly clock: Clock;
   readonly log: Logger;
   readonly metrics: GatewayMetrics;
+  /** Told each snapshot as it came, once the sessions that it ends have been. */
+  onSnapshot?(message: Snapshot): void;
 }
 
 /** Short, for what was revoked while there was no stream waits for it. */
@@ -204,6 +206,7 @@ export class ServerStream {
     const next = readSnapshot(message);
     for (const grant of changedGrants(snapshot.value, next)) sessions.endGrant(grant);
     snapshot.set(next);
+    this.#options.onSnapshot?.(message);
     this.#backoff.reset();
     this.#isBroken = false;
     log.info({ revision: String(next.revision), grants: next.grants.size }, 'snapshot taken');

@@ -1,5 +1,5 @@
 import { equals } from '@bufbuild/protobuf';
-import type { Snapshot } from '../../proto/gen/writ/gateway/v1/gateway_pb.ts';
+import type { Rotation, Snapshot } from '../../proto/gen/writ/gateway/v1/gateway_pb.ts';
 import {
   type Backend,
   type ColumnClass,
@@ -16,6 +16,10 @@ export interface GatewaySnapshot {
   readonly columnClasses: ReadonlyMap<string, ColumnClass>;
   readonly columns: readonly Columns[];
   readonly sshAuthorities: SshAuthorityKeys;
+  /** By backend, the version of its login in the server's vault. */
+  readonly logins: ReadonlyMap<string, bigint>;
+  /** Steps that wait for a gateway. */
+  readonly rotations: readonly Rotation[];
 }
 
 /** Public keys (RFC 4253 6.6) of the trust domain's SSH authorities; none: nobody is believed. */
@@ -34,6 +38,8 @@ export const EMPTY_SNAPSHOT: GatewaySnapshot = {
   columnClasses: new Map(),
   columns: [],
   sshAuthorities: { user: [], host: [] },
+  logins: new Map(),
+  rotations: [],
 };
 
 /** The snapshot in a message, indexed by name. */
@@ -48,6 +54,8 @@ export function readSnapshot(message: Snapshot): GatewaySnapshot {
       user: message.sshAuthorities?.user ?? [],
       host: message.sshAuthorities?.host ?? [],
     },
+    logins: new Map(message.logins.map(({ backend, version }) => [backend, version])),
+    rotations: message.rotations,
   };
 }
 

@@ -120,6 +120,59 @@ describe('Budget', () => {
     uses().of(WEB, 'read');
   });
 
+  describe('of a gateway of several processes', () => {
+    const worker = (index: number, count = 3) =>
+      new DayUses({ directory, clock, slot: { index, count } });
+    const perDay = limits({ perDay: { rows: 5n, statements: 4n, duration: { seconds: 3n } } });
+    const budgetIn = (uses: DayUses) => new Budget(perDay, uses.of(WEB, 'read'));
+
+    it('counts the day over all of them', () => {
+      const [one, other, third] = [0, 1, 2].map((index) => budgetIn(worker(index)));
+      one?.statement();
+      other?.statement();
+      one?.statement();
+      third?.statement();
+      refused(() => other?.statement(), ': 4 statements in a day');
+      refused(() => one?.statement(), ': 4 statements in a day');
+    });
+
+    it('lets no batch out that together with the others is too much', () => {
+      const [one, other] = [0, 1].map((index) => budgetIn(worker(index)));
+      for (let row = 0; row < 3; row += 1) {
+        one?.row();
+        other?.row();
+      }
+      one?.bytes(10);
+      refused(() => other?.bytes(10), ': 5 rows in a day');
+    });
+
+    it('counts the time of all of them', () => {
+      const [one, other] = [0, 1].map((index) => budgetIn(worker(index)));
+      one?.tick(0);
+      other?.tick(0);
+      one?.tick(1400);
+      other?.tick(1400);
+      refused(() => one?.tick(1700), ': 3 s of sessions in a day');
+    });
+
+    it('keeps what one had used that was killed, and what those had that are no more', () => {
+      budgetIn(worker(2)).statement();
+      budgetIn(worker(1)).statement();
+      budgetIn(worker(1)).statement();
+      const alone = budgetIn(uses());
+      alone.statement();
+      refused(() => alone.statement(), ': 4 statements in a day');
+    });
+
+    it('begins anew for all at midnight UTC', () => {
+      const [one, other] = [0, 1].map((index) => budgetIn(worker(index)));
+      for (let n = 0; n < 4; n += 1) one?.statement();
+      clock.jump(24 * 3600 * 1000);
+      for (let n = 0; n < 4; n += 1) other?.statement();
+      refused(() => one?.statement(), ': 4 statements in a day');
+    });
+  });
+
   it('ends the session where the use cannot be kept', () => {
     const budget = new Budget(limits({ perDay: { rows: 3n } }), uses().of(WEB, 'read'));
     rmSync(directory, { recursive: true });
@@ -133,7 +186,7 @@ describe('Budget', () => {
     budget.row();
     budget.bytes(1);
     clock.jump(48 * 3600 * 1000);
-    uses();
+    DayUses.removeOld({ directory, clock });
     assert.deepEqual(readdirSync(directory), []);
   });
 });

@@ -52,8 +52,9 @@ export class Budget {
   }
 
   statement(): void {
+    this.#day?.refresh();
     this.#spend('statements', 1);
-    this.#day?.save();
+    this.#save();
   }
 
   row(): void {
@@ -62,8 +63,9 @@ export class Budget {
 
   /** Bytes that are about to go to the client, with the rows in them. */
   bytes(count: number): void {
+    this.#day?.refresh();
     this.#spend('bytes', count);
-    this.#day?.save();
+    this.#save();
   }
 
   /** @param sqlstate of an error that the client gets: class 23 tells what a table holds (threats P10) */
@@ -80,9 +82,19 @@ export class Budget {
     if (most === undefined || this.#day === undefined) return;
     const elapsed = Math.max(0, Math.round(nowMs - (this.#tickedMs ?? nowMs)));
     this.#tickedMs = nowMs;
-    const used = this.#day.add('milliseconds', elapsed);
+    this.#day.add('milliseconds', elapsed);
     this.#day.save();
-    if (used >= most) throw new BudgetFault(`${Math.round(most / 1000)} s of sessions in a day`);
+    if (this.#day.used('milliseconds') >= most)
+      throw new BudgetFault(`${Math.round(most / 1000)} s of sessions in a day`);
+  }
+
+  /** Another process may have spent the same rest at this very time: then neither has it. */
+  #save(): void {
+    this.#day?.save();
+    if (this.#day?.isShared !== true) return;
+    for (const [what, most] of this.#perDay) {
+      if (what !== 'milliseconds' && this.#day.used(what) > most) throw usedUp(what, most);
+    }
   }
 
   #spend(what: Spendable, count: number): void {
@@ -96,11 +108,13 @@ export class Budget {
     }
     const mostInDay = this.#perDay.get(what);
     if (mostInDay === undefined || this.#day === undefined) return;
-    if (this.#day.used(what) + count > mostInDay) {
-      throw new BudgetFault(`${mostInDay} ${what} in a day`);
-    }
+    if (this.#day.used(what) + count > mostInDay) throw usedUp(what, mostInDay);
     this.#day.add(what, count);
   }
+}
+
+function usedUp(what: Spendable, mostInDay: number): BudgetFault {
+  return new BudgetFault(`${mostInDay} ${what} in a day`);
 }
 
 function limitsOf(

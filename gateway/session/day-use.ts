@@ -2,6 +2,9 @@
  * What identities have used of grants today, kept in the gateway's state directory: one small file for
  * each identity and grant, written over in place by a single write, so that a killed gateway forgets
  * nothing. A file that cannot be read bars its grant: it might hide that the budget is used up.
+ *
+ * The processes of one gateway each write a slot of their own in it and read the others'. Who has written
+ * its use reads theirs after that: of two that come to a limit at once, one at least sees the other.
  */
 import { createHash } from 'node:crypto';
 import {
@@ -11,6 +14,7 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  readSync,
   unlinkSync,
   writeSync,
 } from 'node:fs';
@@ -24,23 +28,50 @@ export type Spendable = (typeof SPENDABLE)[number];
 
 const DAY_MS = 24 * 3600 * 1000;
 const MAGIC = 0x57_42_31_0a;
-/** Magic, day since 1970, the counts as uint64, CRC-32 of all before it; big-endian. */
-const FILE_BYTES = 8 + SPENDABLE.length * 8 + 4;
+/** Magic, day since 1970, the counts as uint64, CRC-32 of all before it; big-endian. Zeros: nothing yet. */
+const SLOT_BYTES = 8 + SPENDABLE.length * 8 + 4;
+export const MOST_SLOTS = 256;
 /** Never truncates: what is there stays until the new counts are. */
 const OPEN_FLAGS = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW;
 const FILE_NAME = /^[0-9a-f]{32}\.use$/;
+/** How often a file is read that another process may be writing. */
+const READINGS = 5;
+
+/** Which of the processes that share a directory this is. */
+export interface Slot {
+  readonly index: number;
+  readonly count: number;
+}
+
+const ONLY: Slot = { index: 0, count: 1 };
+
+export interface DayUsesOptions {
+  /** Created if it is missing. */
+  readonly directory: string;
+  readonly clock: Clock;
+  /** That of the only process unless told. */
+  readonly slot?: Slot;
+}
 
 export class DayUses implements Disposable {
-  readonly #directory: string;
-  readonly #clock: Clock;
+  readonly #options: DayUsesOptions;
   readonly #uses = new Map<string, DayUse>();
 
-  /** @param options.directory created if it is missing */
-  constructor(options: { readonly directory: string; readonly clock: Clock }) {
-    this.#directory = options.directory;
-    this.#clock = options.clock;
+  constructor(options: DayUsesOptions) {
+    this.#options = options;
     mkdirSync(options.directory, { recursive: true, mode: 0o700 });
-    this.#removeOld();
+  }
+
+  /** Before any process of the gateway uses the directory: what of it is of days before. */
+  static removeOld({ directory, clock }: Omit<DayUsesOptions, 'slot'>): void {
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    const today = dayOf(clock);
+    for (const name of readdirSync(directory)) {
+      if (!FILE_NAME.test(name)) continue;
+      const file = join(directory, name);
+      const slots = slotsOf(file);
+      if (slots?.every((slot) => slot === undefined || slot.day < today)) unlinkSync(file);
+    }
   }
 
   /** @throws Fault UNAVAILABLE if what was used cannot be read */
@@ -48,7 +79,8 @@ export class DayUses implements Disposable {
     const name = createHash('sha256').update(`${identity}\0${grant}`).digest('hex').slice(0, 32);
     const known = this.#uses.get(name);
     if (known !== undefined) return known;
-    const use = new DayUse(join(this.#directory, `${name}.use`), this.#clock);
+    const { directory, clock, slot = ONLY } = this.#options;
+    const use = new DayUse(join(directory, `${name}.use`), { clock, slot });
     this.#uses.set(name, use);
     return use;
   }
@@ -56,40 +88,42 @@ export class DayUses implements Disposable {
   [Symbol.dispose](): void {
     for (const use of this.#uses.values()) use.close();
   }
-
-  #removeOld(): void {
-    const today = dayOf(this.#clock);
-    for (const name of readdirSync(this.#directory)) {
-      if (!FILE_NAME.test(name)) continue;
-      const file = join(this.#directory, name);
-      const kept = readUse(file);
-      if (kept !== undefined && kept !== 'unreadable' && kept.day < today) unlinkSync(file);
-    }
-  }
 }
 
 /** The use of one identity under one grant. */
 export class DayUse {
   readonly #file: string;
   readonly #clock: Clock;
+  readonly #slot: Slot;
+  /** Of this process. */
   readonly #counts: Record<Spendable, number>;
+  /** Of all others, as last read. */
+  #others: Readonly<Record<Spendable, number>> = nothing();
   #day: number;
   #isSaved = true;
   #descriptor: number | undefined;
 
   /** @throws Fault UNAVAILABLE */
-  constructor(file: string, clock: Clock) {
-    const kept = readUse(file);
-    if (kept === 'unreadable') throw unreadable();
+  constructor(file: string, { clock, slot }: { readonly clock: Clock; readonly slot: Slot }) {
     this.#file = file;
     this.#clock = clock;
-    this.#day = kept?.day ?? dayOf(clock);
-    this.#counts = kept?.counts ?? nothing();
+    this.#slot = slot;
+    const slots = this.#read();
+    const own = slots[slot.index];
+    this.#day = Math.max(own?.day ?? dayOf(clock), ...slots.map((one) => one?.day ?? 0));
+    this.#counts = own?.day === this.#day ? { ...own.counts } : nothing();
+    this.#take(slots);
   }
 
+  /** Whether other processes spend of it too. */
+  get isShared(): boolean {
+    return this.#slot.count > 1;
+  }
+
+  /** By all processes, as far as `refresh` and `save` have read it. */
   used(what: Spendable): number {
     this.#turn();
-    return this.#counts[what];
+    return this.#counts[what] + this.#others[what];
   }
 
   /** @returns what is used now */
@@ -97,19 +131,28 @@ export class DayUse {
     this.#turn();
     if (count > 0) this.#isSaved = false;
     this.#counts[what] += count;
-    return this.#counts[what];
+    return this.#counts[what] + this.#others[what];
   }
 
-  /** Hands it to the operating system. @throws Fault UNAVAILABLE */
+  /** Reads what other processes have used. @throws Fault UNAVAILABLE */
+  refresh(): void {
+    if (this.isShared) this.#take(this.#read());
+  }
+
+  /**
+   * Hands it to the operating system, and then reads what other processes have used.
+   * @throws Fault UNAVAILABLE
+   */
   save(): void {
     if (this.#isSaved) return;
     try {
-      this.#descriptor ??= openSync(this.#file, OPEN_FLAGS, 0o600);
-      writeSync(this.#descriptor, encodeUse(this.#day, this.#counts), 0, FILE_BYTES, 0);
+      const bytes = encodeSlot(this.#day, this.#counts);
+      writeSync(this.#open(), bytes, 0, SLOT_BYTES, this.#slot.index * SLOT_BYTES);
     } catch (cause) {
       throw new Fault('UNAVAILABLE', 'the use of the day cannot be kept', { cause });
     }
     this.#isSaved = true;
+    this.refresh();
   }
 
   /** The next `save` opens its file again. */
@@ -118,12 +161,53 @@ export class DayUse {
     this.#descriptor = undefined;
   }
 
+  #open(): number {
+    this.#descriptor ??= openSync(this.#file, OPEN_FLAGS, 0o600);
+    return this.#descriptor;
+  }
+
+  #read(): readonly (SlotUse | undefined)[] {
+    for (let reading = 0; reading < READINGS; reading += 1) {
+      const slots = readSlots(this.#bytes());
+      if (slots !== undefined) return slots;
+      if (!this.isShared) break;
+    }
+    throw unreadable();
+  }
+
+  #bytes(): Buffer {
+    try {
+      if (this.#descriptor === undefined) return readFileSync(this.#file);
+      const bytes = Buffer.alloc((MOST_SLOTS + 1) * SLOT_BYTES);
+      return bytes.subarray(0, readSync(this.#descriptor, bytes, 0, bytes.length, 0));
+    } catch (cause) {
+      if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return Buffer.alloc(0);
+      throw unreadable(cause);
+    }
+  }
+
+  /** A later day of another process's is this one's too. */
+  #take(slots: readonly (SlotUse | undefined)[]): void {
+    const others = slots.map((slot, index) => (index === this.#slot.index ? undefined : slot));
+    this.#begin(Math.max(this.#day, ...others.map((slot) => slot?.day ?? 0)));
+    const sum = nothing();
+    for (const slot of others) {
+      if (slot?.day !== this.#day) continue;
+      for (const what of SPENDABLE) sum[what] += slot.counts[what];
+    }
+    this.#others = sum;
+  }
+
   /** A clock that was set back gives no new day. */
   #turn(): void {
-    const today = dayOf(this.#clock);
-    if (today <= this.#day) return;
-    this.#day = today;
+    this.#begin(dayOf(this.#clock));
+  }
+
+  #begin(day: number): void {
+    if (day <= this.#day) return;
+    this.#day = day;
     Object.assign(this.#counts, nothing());
+    this.#others = nothing();
     this.#isSaved = false;
   }
 }
@@ -136,32 +220,47 @@ function nothing(): Record<Spendable, number> {
   return { rows: 0, bytes: 0, statements: 0, milliseconds: 0 };
 }
 
-function encodeUse(day: number, counts: Readonly<Record<Spendable, number>>): Buffer {
-  const bytes = Buffer.alloc(FILE_BYTES);
+function encodeSlot(day: number, counts: Readonly<Record<Spendable, number>>): Buffer {
+  const bytes = Buffer.alloc(SLOT_BYTES);
   bytes.writeUInt32BE(MAGIC, 0);
   bytes.writeUInt32BE(day, 4);
   for (const [index, what] of SPENDABLE.entries()) {
     bytes.writeBigUInt64BE(BigInt(counts[what]), 8 + index * 8);
   }
-  bytes.writeUInt32BE(crc32(bytes.subarray(0, FILE_BYTES - 4)), FILE_BYTES - 4);
+  bytes.writeUInt32BE(crc32(bytes.subarray(0, SLOT_BYTES - 4)), SLOT_BYTES - 4);
   return bytes;
 }
 
-type Kept = { readonly day: number; readonly counts: Record<Spendable, number> };
+type SlotUse = { readonly day: number; readonly counts: Record<Spendable, number> };
 
-/** @returns undefined if there is none */
-function readUse(file: string): Kept | 'unreadable' | undefined {
-  let bytes: Buffer;
+/** @returns undefined if it cannot be read */
+function slotsOf(file: string): readonly (SlotUse | undefined)[] | undefined {
   try {
-    bytes = readFileSync(file);
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'ENOENT' ? undefined : 'unreadable';
+    return readSlots(readFileSync(file));
+  } catch {
+    return undefined;
   }
+}
+
+/** @returns undefined if it is no such file */
+function readSlots(bytes: Buffer): readonly (SlotUse | undefined)[] | undefined {
+  const count = bytes.length / SLOT_BYTES;
+  if (!Number.isInteger(count) || count > MOST_SLOTS) return undefined;
+  const slots: (SlotUse | undefined)[] = [];
+  for (let index = 0; index < count; index += 1) {
+    const slot = readSlot(bytes.subarray(index * SLOT_BYTES, (index + 1) * SLOT_BYTES));
+    if (slot === 'damaged') return undefined;
+    slots.push(slot);
+  }
+  return slots;
+}
+
+function readSlot(bytes: Buffer): SlotUse | 'damaged' | undefined {
+  if (bytes.every((byte) => byte === 0)) return undefined;
   const isWhole =
-    bytes.length === FILE_BYTES &&
     bytes.readUInt32BE(0) === MAGIC &&
-    bytes.readUInt32BE(FILE_BYTES - 4) === crc32(bytes.subarray(0, FILE_BYTES - 4));
-  if (!isWhole) return 'unreadable';
+    bytes.readUInt32BE(SLOT_BYTES - 4) === crc32(bytes.subarray(0, SLOT_BYTES - 4));
+  if (!isWhole) return 'damaged';
   const counts = nothing();
   for (const [index, what] of SPENDABLE.entries()) {
     counts[what] = Number(bytes.readBigUInt64BE(8 + index * 8));
@@ -169,9 +268,7 @@ function readUse(file: string): Kept | 'unreadable' | undefined {
   return { day: bytes.readUInt32BE(4), counts };
 }
 
-function unreadable(): Fault {
-  return new Fault(
-    'UNAVAILABLE',
-    "what this grant's day has used cannot be read: tell the operator",
-  );
+function unreadable(cause?: unknown): Fault {
+  const message = "what this grant's day has used cannot be read: tell the operator";
+  return new Fault('UNAVAILABLE', message, { cause });
 }

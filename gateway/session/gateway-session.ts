@@ -5,7 +5,7 @@ import type { Recorder } from '../recording/recorder.ts';
 import type { SessionRecording } from '../recording/session-recording.ts';
 import type { Budget } from './budget.ts';
 import type { Session, SessionCounts, SessionIdentity } from './session-desk.ts';
-import type { LiveSession, SessionSubjects } from './session-table.ts';
+import type { SessionSubjects } from './session-table.ts';
 
 export interface SessionInit {
   readonly subjects: SessionSubjects;
@@ -13,7 +13,6 @@ export interface SessionInit {
   readonly backend: Session['backend'];
   readonly identity: SessionIdentity;
   readonly expiresAt: Date;
-  readonly deadlineMs: number;
   readonly hmacKey: Uint8Array;
   readonly budget: Budget;
 }
@@ -29,13 +28,12 @@ export interface SessionEnd {
  * A session from its opening to its end. Whoever ends it first (deadline, revocation, staleness, record,
  * protocol) gives the reason; the rest follows from the abort of `signal`.
  */
-export class GatewaySession implements Session, LiveSession {
+export class GatewaySession implements Session {
   readonly subjects: SessionSubjects;
   readonly grant: Grant;
   readonly backend: Session['backend'];
   readonly identity: SessionIdentity;
   readonly expiresAt: Date;
-  readonly deadlineMs: number;
   readonly hmacKey: Uint8Array;
   readonly budget: Budget;
   readonly counts: SessionCounts = { bytesUp: 0, bytesDown: 0, rows: 0, statements: 0 };
@@ -56,7 +54,6 @@ export class GatewaySession implements Session, LiveSession {
     this.backend = init.backend;
     this.identity = init.identity;
     this.expiresAt = init.expiresAt;
-    this.deadlineMs = init.deadlineMs;
     this.hmacKey = init.hmacKey;
     this.budget = init.budget;
     this.#recording = recording;
@@ -65,10 +62,6 @@ export class GatewaySession implements Session, LiveSession {
 
   get id(): string {
     return this.subjects.sessionId;
-  }
-
-  get hasEnded(): boolean {
-    return this.#end !== undefined;
   }
 
   get signal(): AbortSignal {
@@ -83,7 +76,9 @@ export class GatewaySession implements Session, LiveSession {
     this.terminate(new Fault('UNAVAILABLE', reason), 'finished');
   }
 
+  /** Counts its time, and ends it where that was all. */
   tick(nowMs: number): void {
+    if (this.#end !== undefined) return;
     try {
       this.budget.tick(nowMs);
     } catch (error) {
@@ -91,6 +86,7 @@ export class GatewaySession implements Session, LiveSession {
     }
   }
 
+  /** The first call counts. */
   terminate(fault: Fault, cause: EndCause): void {
     if (this.#end !== undefined) return;
     this.#end = { cause, reason: fault.message };

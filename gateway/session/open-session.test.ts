@@ -23,6 +23,23 @@ describe('sessionDesk', () => {
     assert.equal(gateway.server.opened.at(-1)?.grant, 'write');
   });
 
+  it('S13: names the grant to the server where the name of a database chose it', async () => {
+    const rights = (database: string) => ({ case: 'postgres' as const, value: { database } });
+    await gateway.grant(
+      { name: 'orders', backend: 'shop', rights: rights('') },
+      { name: 'invoices', backend: 'shop', rights: rights('billing') },
+    );
+    await gateway.open('billing');
+    await gateway.open('shop');
+    assert.deepEqual(
+      gateway.server.opened.map(({ backend, grant, reason }) => [backend, grant, reason]),
+      [
+        ['shop', 'invoices', 'a test'],
+        ['shop', 'orders', 'a test'],
+      ],
+    );
+  });
+
   it('G12: opens nothing without a grant, and audits it, counted', async () => {
     const { server } = gateway;
     for (let n = 0; n < 5; n += 1) {

@@ -15,8 +15,10 @@ export interface SessionDesk {
 }
 
 export interface SessionRequest {
-  /** Untrusted. */
+  /** Or what the protocol has for it, as the name of a database; untrusted. */
   readonly backend: string;
+  /** By which the client came, in the TLS handshake; untrusted. */
+  readonly serverName?: string;
   /** The grant that the client named, untrusted; empty if it named none (threats S13). */
   readonly grant: string;
   /** The login that the client asks for, untrusted; undefined for a protocol without logins. */

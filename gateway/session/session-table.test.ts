@@ -28,7 +28,6 @@ function sessionOf(subjects: Partial<SessionSubjects> = {}): Ended {
     expiresAt: new Date('2026-03-01T13:00:00Z'),
     deadlineMs: 1,
     hasEnded: false,
-    tick: () => undefined,
     terminate: (fault: Fault, cause: EndCause) => ends.push([fault, cause]),
   };
   return { session, ends };

@@ -21,8 +21,6 @@ export interface LiveSession {
   /** On the monotonic clock. */
   readonly deadlineMs: number;
   readonly hasEnded: boolean;
-  /** Counts its time, and ends it where that was all. Must not throw. */
-  tick(nowMs: number): void;
   /** Ends it now; the first call counts. Must not throw. */
   terminate(fault: Fault, cause: EndCause): void;
 }

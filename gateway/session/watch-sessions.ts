@@ -33,8 +33,6 @@ export async function watchSessions(options: WatchOptions, signal: AbortSignal):
 
 function endIfDue(session: LiveSession, { heartbeats, audit, clock }: WatchOptions): void {
   if (session.hasEnded) return;
-  session.tick(clock.monotonicMs());
-  if (session.hasEnded) return;
   if (isOver(session, heartbeats, clock)) {
     const at = session.expiresAt.toISOString();
     const fault = new Fault('PERMISSION_DENIED', `the session reached its end at ${at}`);

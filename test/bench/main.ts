@@ -8,6 +8,7 @@ import { type RunningUp, startUp } from '../fixtures/writ-up.ts';
 import { benchEntries } from './entries.ts';
 import { benchIdentity } from './identity.ts';
 import { benchPostgres } from './postgres.ts';
+import { benchPostgresWorkers } from './postgres-workers.ts';
 import { benchRevocation } from './revocation.ts';
 import type { Row } from './row.ts';
 import { benchSsh } from './ssh.ts';
@@ -17,6 +18,7 @@ const ROWS: Readonly<Record<string, Row>> = {
   entries: benchEntries,
   identity: benchIdentity,
   postgres: benchPostgres,
+  'postgres-workers': benchPostgresWorkers,
   revocation: benchRevocation,
   ssh: benchSsh,
   'ssh-revocation': benchSshRevocation,

@@ -73,7 +73,8 @@ export async function benchPostgres(
   ];
 }
 
-async function warmUp(targets: readonly Target[]): Promise<void> {
+/** Until the gateway's code runs compiled. */
+export async function warmUp(targets: readonly Target[]): Promise<void> {
   const gateway = targets.find(({ name }) => name === 'gateway');
   if (gateway === undefined) return;
   for (const mode of ['simple', 'prepared']) {
@@ -144,7 +145,7 @@ function ratioLines(
   });
 }
 
-async function pgbench({ conninfo, pid }: Target, args: readonly string[]): Promise<Rate> {
+export async function pgbench({ conninfo, pid }: Target, args: readonly string[]): Promise<Rate> {
   const before = pid === undefined ? 0 : cpuSeconds(pid);
   const outcome = await runProgram('pgbench', ['-n', ...args, conninfo], { timeoutMs: 120_000 });
   if (outcome.status !== 0) throw new Error(`pgbench: ${outcome.stderr}`);

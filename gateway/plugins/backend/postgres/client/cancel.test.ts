@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:net';
 import type { Clock } from '../../../../../runtime/clock.ts';
 import { systemClock } from '../../../../../runtime/clock.ts';
+import type { Peers } from '../../../../workers/peers.ts';
 import { cancelRequest } from '../wire/frontend-messages.ts';
 import { CancelRegistry } from './cancel.ts';
 
@@ -99,6 +100,58 @@ describe('CancelRegistry', () => {
     const { secret } = registry.add({ key, address: server.address, ...owner });
     await registry.cancel({ processId: 4711, secret }, owner, signal);
     assert.equal(server.told.length, 1);
+  });
+
+  describe('in one of several processes', () => {
+    /** Registries that hand requests to each other, as the processes of one gateway do. */
+    function processes(count: number): CancelRegistry[] {
+      const handlers: ((message: unknown) => Promise<void>)[] = [];
+      return Array.from({ length: count }, (_, index) => {
+        const peers: Peers = {
+          index,
+          count,
+          tell: async (to, message) => handlers[to]?.(structuredClone(message)),
+          onTold: (handle) => {
+            handlers[index] = handle;
+          },
+        };
+        return new CancelRegistry(systemClock, peers);
+      });
+    }
+
+    it('P14: cancels a session of another process, for its own client alone', async () => {
+      using server = await backend();
+      const [one, other, third] = processes(3);
+      const added = one?.add({ key, address: server.address, ...owner });
+      const packet = { processId: 4711, secret: added?.secret ?? Buffer.alloc(4) };
+      await third?.cancel(packet, { clientAddress: '192.0.2.2' }, signal);
+      await third?.cancel(packet, { ...owner, spiffeId: 'spiffe://example.org/other' }, signal);
+      assert.deepEqual(server.told, []);
+      await other?.cancel(packet, owner, signal);
+      assert.deepEqual(server.told, [cancelRequest(4711, key.secret).toString('hex')]);
+      added?.remove();
+      await other?.cancel(packet, owner, signal);
+      assert.equal(server.told.length, 1);
+    });
+
+    it('G35: gives who guesses no more guesses than one process does', async () => {
+      using server = await backend();
+      const registries = processes(4);
+      const added = registries[1]?.add({ key, address: server.address, ...owner });
+      const secret = added?.secret ?? Buffer.alloc(4);
+      const guesser = { clientAddress: owner.clientAddress };
+      for (let guess = 0; guess < 1000; guess += 1) {
+        const wrong = Buffer.alloc(4);
+        wrong.writeUInt32BE(guess);
+        if (wrong.equals(secret)) continue;
+        const packet = { processId: 4711, secret: wrong };
+        await registries[(guess >> 2) % 4]?.cancel(packet, guesser, signal);
+      }
+      for (const registry of registries) {
+        await registry.cancel({ processId: 4711, secret }, guesser, signal);
+      }
+      assert.deepEqual(server.told, [], 'the right one comes too late');
+    });
   });
 
   it('survives a backend that is gone', async () => {
