@@ -8,11 +8,19 @@ import { gatewayRegistryService } from '../api/gateway-registry-service.ts';
 import { gatewayService } from '../api/gateway-service.ts';
 import { lockService } from '../api/lock-service.ts';
 import { resourceService } from '../api/resource-service.ts';
+import { secretService } from '../api/secret-service.ts';
 import { sessionService } from '../api/session-service.ts';
 import type { AuditLog } from '../audit/audit-log.ts';
 import type { BackendSetup } from '../plugins/backend-setup/backend-setup.ts';
 import type { Datastore } from '../plugins/datastore/datastore.ts';
+import type { KeyManager } from '../plugins/key-manager/key-manager.ts';
 import type { Entries } from '../registry/entries.ts';
+import { Logins } from '../secrets/logins.ts';
+import { RotationClock } from '../secrets/rotation-clock.ts';
+import { RotationWork } from '../secrets/rotation-work.ts';
+import { Rotations } from '../secrets/rotations.ts';
+import { SecretSeal } from '../secrets/secret-seal.ts';
+import { Secrets } from '../secrets/secrets.ts';
 import { ResourceApplier } from './apply/apply-resources.ts';
 import { GatewayLinks } from './gateway-links.ts';
 import type { SshAuthorities } from './gateway-snapshot.ts';
@@ -43,6 +51,8 @@ export interface AccessOptions {
   /** By the type of backend. */
   readonly backendSetups: ReadonlyMap<string, BackendSetup>;
   readonly entries: Pick<Entries, 'create'>;
+  /** Wraps the keys of the vault's secrets. */
+  readonly keys: Pick<KeyManager, 'wrapping'>;
   /** Has `catchUp` called whenever another server may have changed the store. */
   followStore(catchUp: () => Promise<void>): void;
   /** Destroys the connections of the gateway with this SPIFFE ID. */
@@ -76,14 +86,18 @@ export async function createAccess(options: AccessOptions): Promise<Access> {
     disconnect: (id) => options.disconnectGateway(id),
   });
   const expiry = new GrantExpiry({ ...options, resources });
+  const secrets = new Secrets({ ...options, resources, seal: new SecretSeal(options) });
+  const rotations = new Rotations({ ...options, resources, secrets });
+  const rotationClock = new RotationClock({ ...options, resources, secrets, rotations });
   const controller = new AbortController();
   const { signal } = controller;
   const running = [
     keepRunning('grant expiry', (stop) => expiry.run(stop), options, signal),
+    keepRunning('login rotation', (stop) => rotationClock.run(stop), options, signal),
     keepRunning('session leases', (stop) => leases.run(stop), options, signal),
   ];
   return {
-    services: makeServices(options, { resources, sessions, links }),
+    services: makeServices(options, { resources, sessions, links, secrets, rotations }),
     async [Symbol.asyncDispose]() {
       controller.abort();
       await Promise.all(running);
@@ -95,13 +109,22 @@ interface AccessParts {
   readonly resources: Resources;
   readonly sessions: Sessions;
   readonly links: GatewayLinks;
+  readonly secrets: Secrets;
+  readonly rotations: Rotations;
 }
 
-function makeServices(options: AccessOptions, { resources, sessions, links }: AccessParts) {
+function makeServices(
+  options: AccessOptions,
+  { resources, sessions, links, secrets, rotations }: AccessParts,
+) {
   const { store, trustDomain } = options;
   const applier = new ResourceApplier({ ...options, resources });
+  const seal = new SecretSeal(options);
+  const logins = new Logins({ ...options, seal });
+  const work = new RotationWork({ ...options, resources, seal, secrets, rotations });
   return {
-    gateway: gatewayService({ links, sessions, opener: new SessionOpener(options) }),
+    gateway: gatewayService({ links, sessions, logins, work, opener: new SessionOpener(options) }),
+    secret: secretService({ reader: store, secrets, rotations }),
     gatewayRegistry: gatewayRegistryService(options),
     resource: resourceService({ reader: store, applier }),
     backend: backendService({ reader: store, setups: options.backendSetups, applier }),

@@ -32,6 +32,8 @@ export interface AccessWish {
 export interface Admission {
   readonly holder: Holder;
   readonly grant: Grant;
+  /** When the exception of a backend whose database does not enforce ends. */
+  readonly exceptionEndsAt: Date | undefined;
 }
 
 /** The holder of the wish's credential and the one grant that gives what is wished, as both stand now. */
@@ -51,16 +53,29 @@ export async function decideAccess(
   const grantWish = { spiffeId, backend, login, grant: wish.grant };
   const grant = chooseGrant(wish.grants, grantWish, now);
   if (isRefusal(grant)) return grant;
-  const misfit = whyUnfit(await findBackend(reader, backend), grant, wish);
+  const declared = await findBackend(reader, backend);
+  const misfit = whyUnfit(declared, grant, wish);
   if (misfit !== undefined) return misfit;
+  const exceptionEndsAt = exceptionEnd(declared);
+  if (exceptionEndsAt !== undefined && exceptionEndsAt <= now) {
+    return refusal('exception.expired', 'the exception of that backend has expired');
+  }
   const lock = await isLocked(reader, { spiffeId, agentId, grant: grant.name, backend }, now);
-  return lock === undefined ? { holder, grant } : refusal('lock', `locked: ${lock.reason}`);
+  if (lock !== undefined) return refusal('lock', `locked: ${lock.reason}`);
+  return { holder, grant, exceptionEndsAt };
 }
 
 /** When a session ends at the latest by what stands behind it. */
-export function admissionEnd({ holder, grant }: Admission, now: Date): Date {
+export function admissionEnd({ holder, grant, exceptionEndsAt }: Admission, now: Date): Date {
   const grantEnds = grant.expiresAt === undefined ? now : timestampDate(grant.expiresAt);
-  return holder.endsAt < grantEnds ? holder.endsAt : grantEnds;
+  const ends = [holder.endsAt, grantEnds, exceptionEndsAt ?? grantEnds];
+  return new Date(Math.min(...ends.map((end) => end.getTime())));
+}
+
+function exceptionEnd(backend: Backend | undefined): Date | undefined {
+  const type = backend?.type;
+  const expiresAt = type?.case === 'postgres' ? type.value.exception?.expiresAt : undefined;
+  return expiresAt === undefined ? undefined : timestampDate(expiresAt);
 }
 
 /** How clients of each type of backend prove who they are. */

@@ -1,6 +1,10 @@
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import type { SnapshotSchema } from '../../proto/gen/writ/gateway/v1/gateway_pb.ts';
+import type { Backend } from '../../proto/gen/writ/resource/v1/resource_pb.ts';
 import type { Reader } from '../plugins/datastore/datastore.ts';
+import { secretOf } from '../secrets/backends-naming.ts';
+import { rotationsFor } from '../secrets/rotation-work.ts';
+import { currentVersions } from '../secrets/secret-rows.ts';
 import { type GatewayRecord, mayServe } from './gateways.ts';
 import { listNamedResources } from './resources.ts';
 
@@ -22,11 +26,14 @@ export async function gatewaySnapshot(
   const columns = bodies.flatMap((body) => (body.case === 'columns' ? [body.value] : []));
   const served = columns.filter(({ backend }) => mayServe(gateway, backend));
   const classes = new Set(served.flatMap(({ tables }) => tables.flatMap(classNames)));
+  const backends = bodies.flatMap((body) =>
+    body.case === 'backend' && mayServe(gateway, body.value.name) ? [body.value] : [],
+  );
   return {
     revision,
-    backends: bodies.flatMap((body) =>
-      body.case === 'backend' && mayServe(gateway, body.value.name) ? [body.value] : [],
-    ),
+    backends,
+    logins: await loginVersions(reader, backends),
+    rotations: await rotationsFor(reader, gateway),
     grants: bodies.flatMap((body) =>
       body.case === 'grant' && mayServe(gateway, body.value.backend) ? [body.value] : [],
     ),
@@ -36,6 +43,15 @@ export async function gatewaySnapshot(
     columns: served,
     sshAuthorities: { user: [...sshAuthorities.user], host: [...sshAuthorities.host] },
   };
+}
+
+async function loginVersions(reader: Reader, backends: readonly Backend[]) {
+  const versions = await currentVersions(reader);
+  return backends.flatMap((backend) => {
+    const secret = secretOf(backend);
+    if (secret === undefined) return [];
+    return [{ backend: backend.name, version: BigInt(versions.get(secret) ?? 0) }];
+  });
 }
 
 function classNames(table: { columns: Readonly<Record<string, string>> }): string[] {

@@ -11,20 +11,38 @@ import {
 
 /**
  * The resources with each grant's database names filled in. A name is a hash of all that the database
- * enforces for the grant: its rights, its identity, and the masks of its backend's columns. So a change
+ * enforces for the grant: its rights, their database, its identity, and the masks of its backend's columns. So a change
  * of any of them names roles that are not there until the setup has run again, and the old rights are
  * out of reach from the moment of the change. The hash tells nothing to who can list roles (threats P13).
  */
 export function withGrantNames(resources: readonly Resource[]): Resource[] {
+  const masks = new Map<string, string[]>();
   return resources.map((resource) => {
     const { body } = resource;
     if (body.case !== 'grant') return resource;
-    const value = named(body.value, resources);
+    const { backend } = body.value;
+    const ofBackend = masks.get(backend) ?? masksOf(backend, resources);
+    masks.set(backend, ofBackend);
+    const database = databaseOf(body.value, resources);
+    const value = named(body.value, ofBackend, database);
     return create(ResourceSchema, { ...resource, body: { case: 'grant', value } });
   });
 }
 
-function named(grant: Grant, resources: readonly Resource[]): Grant {
+/** In the server; empty for the backend's own, whose grants keep the names that they always had. */
+function databaseOf({ backend: name, rights }: Grant, resources: readonly Resource[]): string {
+  if (rights.case !== 'postgres' || rights.value.database === '') return '';
+  for (const { body } of resources) {
+    if (body.case !== 'backend' || body.value.name !== name) continue;
+    const { type } = body.value;
+    const databases = type.case === 'postgres' ? Object.entries(type.value.databases) : [];
+    const found = databases.find(([database]) => database === rights.value.database);
+    if (found !== undefined) return found[1];
+  }
+  return `?${rights.value.database}`;
+}
+
+function named(grant: Grant, masks: readonly string[], database: string): Grant {
   if (grant.rights.case !== 'postgres') return grant;
   const rights = grant.rights.value;
   const hash = createHash('sha256')
@@ -34,8 +52,9 @@ function named(grant: Grant, resources: readonly Resource[]): Grant {
         [rights.select, rights.insert, rights.update, rights.delete].map((tables) =>
           [...tables].sort(),
         ),
-        masksOf(grant.backend, resources),
+        masks,
         ...laterRights(rights),
+        ...(database === '' ? [] : [['database', database]]),
       ]),
     )
     .digest('hex')
@@ -55,7 +74,8 @@ function laterRights(rights: PostgresRights): unknown[] {
     .sort();
   const owner = ddlOwner === undefined ? [] : [ddlOwner.role, ...[...ddlOwner.schemas].sort()];
   const settings = Object.entries(rights.settings).sort();
-  const all = [...lists, columns, owner, settings];
+  const locks = rights.statements.includes('lock') ? [['lock']] : [];
+  const all = [...lists, columns, owner, settings, ...locks];
   return all.every(({ length }) => length === 0) ? [] : [all];
 }
 

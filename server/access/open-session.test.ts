@@ -30,7 +30,13 @@ describe('SessionOpener', () => {
   });
 
   const open = (
-    wish: { grant?: string; backend?: string; chain?: readonly Uint8Array[]; from?: string } = {},
+    wish: {
+      grant?: string;
+      backend?: string;
+      chain?: readonly Uint8Array[];
+      from?: string;
+      reason?: string;
+    } = {},
   ) =>
     opener.open(
       wish.from ?? GATEWAY,
@@ -39,6 +45,7 @@ describe('SessionOpener', () => {
         grant: wish.grant ?? '',
         clientChain: [...(wish.chain ?? svid.chain)],
         clientAddress: '192.0.2.1:5000',
+        reason: wish.reason ?? '',
       }),
     );
 
@@ -65,6 +72,14 @@ describe('SessionOpener', () => {
     assert.equal(event?.grant, 'reads');
   });
 
+  it("keeps the client's own reason, cut to what a list shows", async () => {
+    await open({ reason: `ticket 7${'x'.repeat(1000)}` });
+    const [session] = await world.sessions.list({ openOnly: true, limit: 10 });
+    assert.match(session?.reason ?? '', /^ticket 7x{248}$/);
+    const [event] = await world.events('session.opened');
+    assert.equal(event?.attributes.reason, session?.reason);
+  });
+
   it('takes no SVID of the name and serial of ours that another server has issued', async () => {
     world.elsewhere.add(svid.serial);
     await refuses(open(), 'svid.foreign');
@@ -81,6 +96,18 @@ describe('SessionOpener', () => {
     const expires = new Date(now + 1000);
     await world.apply(grantYaml('reads', { expires: expires.toISOString() }));
     assert.equal(await end(), expires.getTime());
+  });
+
+  it('ends a session with the exception of a backend that leaves it to its gateway', async () => {
+    const now = world.clock.now().getTime();
+    const exception = (ms: number) => `${BACKEND.trimEnd()}
+  enforce: gateway
+  exception: { owner: dba@example.org, reason: x, expires_at: ${new Date(ms).toISOString()} }`;
+    await world.apply(exception(now));
+    await refuses(open(), 'exception.expired');
+    await world.apply(exception(now + 5000));
+    const { expiresAt } = await open();
+    assert.equal(timestampDate(expiresAt as never).getTime(), now + 5000);
   });
 
   describe('S2 one gateway taken over is not every host', () => {

@@ -154,6 +154,7 @@ export class SessionOpener {
 }
 
 const MAXIMUM_NAME = 256;
+const MAXIMUM_REASON = 256;
 
 interface NewSession extends Admission {
   readonly sessionId: string;
@@ -172,8 +173,8 @@ async function insertSession(
 ): Promise<void> {
   await tx.run(
     `insert into sessions (id, gateway_id, backend, grant_name, spiffe_id, svid_serial, entry_id,
-       agent_id, owner, purpose, client_address, login, opened_at_ms, expires_at_ms, lease_ms)
-     values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+       agent_id, owner, purpose, client_address, login, reason, opened_at_ms, expires_at_ms, lease_ms)
+     values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     sessionId,
     gateway,
     grant.backend,
@@ -186,6 +187,7 @@ async function insertSession(
     holder.purpose,
     request.clientAddress,
     request.login,
+    request.reason.slice(0, MAXIMUM_REASON),
     now.getTime(),
     expiresAt.getTime(),
     now.getTime(),
@@ -213,6 +215,7 @@ function openedEvent(
       environment: holder.environment,
       expires_at: expiresAt.toISOString(),
       ...(request.login !== '' && { login: request.login }),
+      ...(request.reason !== '' && { reason: request.reason.slice(0, MAXIMUM_REASON) }),
     },
   };
 }

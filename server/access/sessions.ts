@@ -207,6 +207,7 @@ function sessionFromRow(row: Row): Session {
     statements: BigInt(integer(row, 'statements')),
     owner: text(row, 'owner'),
     purpose: text(row, 'purpose'),
+    reason: text(row, 'reason'),
     entryId: text(row, 'entry_id'),
     agentId: text(row, 'agent_id'),
   });

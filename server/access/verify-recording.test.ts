@@ -46,7 +46,7 @@ describe('verifyRecording', () => {
     assert.match(verdict.detail, pattern);
   };
 
-  it('yields every event and verifies seals, chain and end', async () => {
+  it('G47 yields every event and verifies seals, chain and end', async () => {
     const { events, verdict } = await check(undefined, { lastHash: writer.previous });
     assert.deepEqual(
       events.map(({ index }) => index),
@@ -55,7 +55,7 @@ describe('verifyRecording', () => {
     assert.deepEqual(verdict, { state: 'verified', detail: '2 segments, 5 events' });
   });
 
-  it('finds every flipped byte', async () => {
+  it('G47 finds every flipped byte', async () => {
     const frames = writer.segments.flat();
     for (const [index, frame] of frames.entries()) {
       for (let at = 0; at < frame.length; at += 1) {
@@ -67,7 +67,7 @@ describe('verifyRecording', () => {
     }
   });
 
-  it('finds an event that was dropped, and segments that were dropped or swapped', async () => {
+  it('G47 finds an event that was dropped, and segments that were dropped or swapped', async () => {
     const [first = [], second = []] = writer.segments;
     await isBroken(/segment 0, before event 0: events are missing/, first.toSpliced(1, 1));
     await isBroken(/segment 0, before event 1: its content is not/, first.toSpliced(2, 1));
@@ -77,7 +77,7 @@ describe('verifyRecording', () => {
     await isBroken(/does not end where/, [], { lastHash: writer.previous });
   });
 
-  it('finds a segment of the same number from another record', async () => {
+  it('G47 finds a segment of the same number from another record', async () => {
     const other = new RecordingWriter(SESSION);
     other.segment(2);
     other.previous = Buffer.alloc(32, 1);
@@ -100,7 +100,7 @@ describe('verifyRecording', () => {
     await isBroken(/with another key/, undefined, { recordingKey: key });
   });
 
-  it('finds a segment that was cut and another begun behind it', async () => {
+  it('G47 finds a segment that was cut and another begun behind it', async () => {
     const [first = [], second = []] = writer.segments;
     await isBroken(/begins before the last is sealed/, [...first.slice(0, -1), ...second]);
     await isBroken(/an event stands outside/, [...first, ...second.slice(1)]);

@@ -8,6 +8,7 @@ import type { Clock } from '../../../runtime/clock.ts';
 import { Fault } from '../../../runtime/fault.ts';
 import type { AuditLog, EventInit } from '../../audit/audit-log.ts';
 import type { Datastore, Transaction } from '../../plugins/datastore/datastore.ts';
+import { listSecrets } from '../../secrets/secret-rows.ts';
 import type { Actor } from '../actor.ts';
 import { listGateways } from '../gateways.ts';
 import { withGrantNames } from '../grant-names.ts';
@@ -44,6 +45,8 @@ export interface Change {
   readonly name: string;
   readonly action: 'created' | 'updated' | 'unchanged' | 'deleted';
   readonly differences: readonly string[];
+  /** What whoever applies it should know. */
+  readonly warnings: readonly string[];
   readonly before: Resource | undefined;
   readonly after: Resource | undefined;
 }
@@ -93,15 +96,15 @@ export class ResourceApplier {
       const state = futureState({ stored: rest, declared: [], unread: new Set() });
       const wrong = checkDeclarations(state, await this.#rules(tx));
       if (wrong.length > 0) throw new Fault('FAILED_PRECONDITION', joined(wrong));
-      const change = { kind, name, action: 'deleted', differences: [], before, after: undefined };
-      await this.#write(tx, { stored, changes: [change as Change], actor });
+      await this.#write(tx, { stored, changes: [deletion(before)], actor });
     });
   }
 
   async #rules(tx: Transaction): Promise<DeclarationRules> {
     const { trustDomain, sessionMaximumSeconds, clock } = this.#options;
     const gatewayHosts = new Set((await listGateways(tx)).flatMap(({ names }) => names));
-    return { trustDomain, sessionMaximumSeconds, gatewayHosts, now: clock.now() };
+    const secrets = new Set((await listSecrets(tx)).map(({ name }) => name));
+    return { trustDomain, sessionMaximumSeconds, gatewayHosts, secrets, now: clock.now() };
   }
 
   async #write(tx: Transaction, { stored, changes, actor }: Write): Promise<void> {
@@ -170,29 +173,34 @@ function planChanges(
   prune: boolean,
 ): Change[] {
   const left = new Map(stored.map((resource) => [keyOf(resource), resource]));
-  const changes = declared.map(({ resource }): Change => {
+  const changes = declared.map(({ resource, at }): Change => {
     const before = left.get(keyOf(resource));
     left.delete(keyOf(resource));
     const kind = resourceKind(resource);
-    const fields = { kind, name: resource.name, before, after: resource };
+    const warnings = warningsOf(resource, at);
+    const fields = { kind, name: resource.name, before, after: resource, warnings };
     if (before === undefined) return { ...fields, action: 'created', differences: [] };
     const changed = differences(before, resource);
     const action = changed.length > 0 ? 'updated' : 'unchanged';
     return { ...fields, action, differences: changed };
   });
   if (!prune) return changes;
-  const deleted = [...left.values()].map((before): Change => {
-    const kind = resourceKind(before);
-    return {
-      kind,
-      name: before.name,
-      action: 'deleted',
-      differences: [],
-      before,
-      after: undefined,
-    };
-  });
-  return [...changes, ...deleted];
+  return [...changes, ...[...left.values()].map(deletion)];
+}
+
+function deletion(before: Resource): Change {
+  const kind = resourceKind(before);
+  const { name } = before;
+  const none = { differences: [], warnings: [], after: undefined };
+  return { kind, name, action: 'deleted', before, ...none };
+}
+
+/** Right, and yet to be known. */
+function warningsOf({ body }: Resource, at: Declared['at']): string[] {
+  if (body.case !== 'grant' || body.value.rights.case !== 'postgres') return [];
+  if (!body.value.rights.value.statements.includes('any')) return [];
+  const path = at(['postgres', 'statements']);
+  return [`${path}: any lets sessions do all that the database lets their role do`];
 }
 
 function keyOf(resource: Resource): string {

@@ -3,6 +3,8 @@ import { timestampDate } from '@bufbuild/protobuf/wkt';
 import { SpiffeId, type TrustDomain } from '../../../identity/spiffe-id.ts';
 import type { Backend, Columns, Grant } from '../../../proto/gen/writ/resource/v1/resource_pb.ts';
 import { formatDuration } from '../../../runtime/duration.ts';
+import { secretOf } from '../../secrets/backends-naming.ts';
+import { checkGrantPlace, checkPlaces } from './check-places.ts';
 import { checkPostgresRights } from './check-postgres-rights.ts';
 import { checkRightsFit } from './check-rights-fit.ts';
 import type { FutureState, Placed } from './future-state.ts';
@@ -14,6 +16,8 @@ export interface DeclarationRules {
   readonly sessionMaximumSeconds: number;
   /** Under which clients reach gateways. */
   readonly gatewayHosts: ReadonlySet<string>;
+  /** Names of those that the vault holds. */
+  readonly secrets: ReadonlySet<string>;
 }
 
 /** What is wrong with resources as a whole: names that point nowhere, rules that need more than one field. */
@@ -22,13 +26,14 @@ export function checkDeclarations(state: FutureState, rules: DeclarationRules): 
     ...[...state.backends.values()].flatMap((backend) => checkBackend(backend, rules)),
     ...[...state.columns.values()].flatMap((columns) => checkColumns(columns, state)),
     ...checkClassifiedOnce(state),
+    ...checkPlaces(state),
     ...[...state.grants.values()].flatMap((grant) => checkGrant(grant, state, rules)),
   ];
 }
 
 function checkBackend(
   { value, isDeclared, at }: Placed<Backend>,
-  { gatewayHosts }: DeclarationRules,
+  { gatewayHosts, secrets }: DeclarationRules,
 ): string[] {
   if (!isDeclared) return [];
   if (value.type.case === 'ssh') {
@@ -38,9 +43,17 @@ function checkBackend(
       : [];
   }
   if (value.type.case !== 'postgres') return [];
-  const { host, tls } = value.type.value;
-  if (tls !== undefined || isLoopback(host)) return [];
-  return [`${at(['postgres'])}: expected tls: only a loopback host may go without`];
+  const { host, tls, failover, replicas } = value.type.value;
+  const hosts = [host, ...[...failover, ...replicas].map((other) => other.host)];
+  const problems: string[] = [];
+  if (tls === undefined && !hosts.every(isLoopback))
+    problems.push(`${at(['postgres'])}: expected tls: only a loopback host may go without`);
+  const secret = secretOf(value);
+  if (secret !== undefined && !secrets.has(secret))
+    problems.push(
+      `${at(['postgres', 'login', 'password_secret'])}: the vault has no secret ${secret}: writ secret put ${secret}`,
+    );
+  return problems;
 }
 
 function isLoopback(host: string): boolean {
@@ -85,6 +98,7 @@ function checkGrant(grant: Placed<Grant>, state: FutureState, rules: Declaration
     ...(grant.isDeclared ? checkDeclaredGrant(grant, rules) : []),
     ...checkBackendName(grant, state),
     ...checkRightsFit(grant, state),
+    ...checkGrantPlace(grant, state),
     ...checkPostgresRights(grant, state),
   ];
 }

@@ -23,6 +23,7 @@ export function checkPostgresRights(grant: Placed<Grant>, state: FutureState): s
     ...checkColumns(rights, masks, at),
     ...checkWriteMasked(rights, masks, at),
     ...checkDdl(grant, rights, state),
+    ...checkSettings(grant, rights, state),
   ];
 }
 
@@ -112,6 +113,23 @@ function checkDdl(
     }
   }
   return problems;
+}
+
+/** Row policies read them: a client that could change one would choose its rows (threats P8). */
+function checkSettings(
+  { value, at }: Placed<Grant>,
+  rights: PostgresRights,
+  { backends }: FutureState,
+): string[] {
+  const type = backends.get(value.backend)?.value.type;
+  const allowed = type?.case === 'postgres' ? type.value.settingsAllowed : [];
+  return Object.keys(rights.settings).flatMap((name) =>
+    allowed.includes(name)
+      ? [
+          `${at(['postgres', 'settings', name])}: sessions may change ${name} by settings_allowed of backend ${value.backend}`,
+        ]
+      : [],
+  );
 }
 
 type Masks = ReadonlyMap<string, Mask>;

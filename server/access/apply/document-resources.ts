@@ -20,6 +20,9 @@ import type {
   postgresGrantSchema,
 } from './document-schemas.ts';
 import { postgresGuard } from './postgres-guard-schema.ts';
+import { postgresLogin } from './postgres-login-schema.ts';
+import { postgresPlaces } from './postgres-places-schema.ts';
+import { postgresSettings } from './postgres-settings-schema.ts';
 import type { sshBackendSchema, sshGrantSchema } from './ssh-schemas.ts';
 
 const ON_STALE = { strict: OnStale.STRICT, standard: OnStale.STANDARD } as const;
@@ -47,13 +50,11 @@ export function postgresBackend(document: InferOutput<typeof postgresBackendSche
       host: postgres.host,
       port: postgres.port,
       database: postgres.database,
+      ...postgresPlaces(postgres),
       layout: LAYOUTS[postgres.layout],
-      loginUser: postgres.login.user,
-      loginPasswordFile: postgres.login.password_file,
-      ...(postgres.tls && {
-        tls: { caFile: postgres.tls.ca_file, serverName: postgres.tls.server_name },
-      }),
+      ...postgresLogin(postgres),
       ...postgresGuard(postgres),
+      ...postgresSettings(postgres),
     },
   });
 }
@@ -112,9 +113,10 @@ export function postgresGrant(document: InferOutput<typeof postgresGrantSchema>)
 function postgresRights(
   document: InferOutput<typeof postgresGrantSchema>['postgres'],
 ): MessageInitShape<typeof PostgresRightsSchema> {
-  const { columns, write: writeMasked, ddl, rules, recording, ...rights } = document;
+  const { database = '', columns, write: writeMasked, ddl, rules, recording, ...rights } = document;
   return {
     ...rights,
+    database,
     // Sorted, so that another order of the same lines is no change.
     columns: Object.entries(columns)
       .map(([table, value]) => ({ table, ...value }))

@@ -1,11 +1,10 @@
 /** The shape of what `writ apply` takes: one schema a kind; what is not named here is refused. */
 import * as v from 'valibot';
-import { absolutePath, durationSeconds } from '../../../runtime/config.ts';
+import { durationSeconds } from '../../../runtime/config.ts';
 import {
   backendFields,
   grantFields,
   HIDDEN_KEYS,
-  isHost,
   keysBy,
   resourceName,
   sessionFields,
@@ -15,15 +14,22 @@ import {
   hasItsException,
   postgresGuardFields,
 } from './postgres-guard-schema.ts';
+import {
+  hasOneLogin,
+  keepsSharedLogin,
+  ONE_LOGIN_MESSAGE,
+  postgresLoginFields,
+  SHARED_LOGIN_MESSAGE,
+} from './postgres-login-schema.ts';
 import { isNamePart, sqlName, tableProblem } from './postgres-names.ts';
+import { hostName, port, postgresPlaceFields } from './postgres-places-schema.ts';
 import { postgresRightsFields, statementClasses } from './postgres-rights-schema.ts';
+import { postgresSettingsFields } from './postgres-settings-schema.ts';
 
 const MOST_ERRORS = 1_000_000;
 const A_DAY_SECONDS = 24 * 3600;
 const MAXIMUM_LIST = 1000;
 const MAXIMUM_RANGE = 1_000_000_000_000;
-
-const hostName = v.pipe(v.string(), v.check(isHost, 'a host name or IP address'));
 
 /** `null` in YAML is no text; here it names a mask all the same. */
 const mask = v.pipe(
@@ -60,13 +66,22 @@ export const postgresBackendSchema = v.strictObject({
   postgres: v.pipe(
     v.strictObject({
       host: hostName,
-      port: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65_535)), 5432),
+      port,
       database: sqlName,
+      ...postgresPlaceFields,
       layout: v.optional(v.picklist(['front', 'in-place'], 'front or in-place'), 'front'),
-      login: v.strictObject({ user: sqlName, password_file: absolutePath }),
-      tls: v.optional(v.strictObject({ ca_file: absolutePath, server_name: hostName })),
+      ...postgresLoginFields,
       ...postgresGuardFields,
+      ...postgresSettingsFields,
     }),
+    v.forward(
+      v.check((postgres) => hasOneLogin(postgres), ONE_LOGIN_MESSAGE),
+      ['login'],
+    ),
+    v.forward(
+      v.check((postgres) => keepsSharedLogin(postgres), SHARED_LOGIN_MESSAGE),
+      ['login', 'vault_database'],
+    ),
     v.forward(
       v.check((postgres) => hasItsException(postgres), EXCEPTION_MESSAGE),
       ['exception'],

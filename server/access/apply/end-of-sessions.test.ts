@@ -68,6 +68,55 @@ describe('endOfSessions, by what apply revokes', () => {
     }
   });
 
+  describe('of a PostgreSQL backend that leaves it to the gateway', () => {
+    const until = (time: string) =>
+      documents(
+        `${BACKEND.trimEnd()}
+  enforce: gateway
+  exception: { owner: dba@example.org, reason: the vendor's, expires_at: ${time} }`,
+      );
+    const [SOON, LATER] = ['2098-01-01T00:00:00Z', '2099-01-01T00:00:00Z'];
+    const ended = [['backend.update', 'backend', 'shop']];
+
+    it('ends them if its exception ends sooner', async () => {
+      assert.deepEqual(await changed(until(LATER), until(SOON)), ended);
+    });
+
+    it('leaves them alone if its exception ends later', async () => {
+      assert.deepEqual(await changed(until(SOON), until(LATER)), []);
+    });
+
+    it('ends them if the database enforces from now on, or no more', async () => {
+      assert.deepEqual(await changed(until(SOON), documents(BACKEND)), ended);
+      world = await AccessWorld.create();
+      assert.deepEqual(await changed(documents(BACKEND), until(SOON)), ended);
+    });
+  });
+
+  describe('of a PostgreSQL backend', () => {
+    const file = (settings: string) => documents(`${BACKEND.trimEnd()}\n${settings}`);
+    const cases: readonly [what: string, before: string, after: string, ends: boolean][] = [
+      ['allows a setting no more', '  settings_allowed: [app.locale]', '', true],
+      ['allows one more', '', '  settings_allowed: [app.locale]', false],
+      ['has a ceiling', '', '  setting_ceilings: { lock_timeout: 30s }', true],
+      [
+        'has a lower ceiling',
+        '  setting_ceilings: { work_mem: 64MB }',
+        '  setting_ceilings: { work_mem: 32MB }',
+        true,
+      ],
+      ['has a higher ceiling', '', '  setting_ceilings: { work_mem: 1GB }', false],
+      ['has a ceiling no more', '  setting_ceilings: { lock_timeout: 30s }', '', false],
+      ['has no higher ceiling', '  setting_ceilings: { work_mem: 1GB }', '', true],
+    ];
+    for (const [what, before, after, ends] of cases) {
+      it(`${ends ? 'ends them' : 'leaves them alone'} if it ${what}`, async () => {
+        const expected = ends ? [['backend.update', 'backend', 'shop']] : [];
+        assert.deepEqual(await changed(file(before), file(after)), expected);
+      });
+    }
+  });
+
   describe('of an SSH backend', () => {
     const with1 = SSH_BACKEND.replace('host_ca: trust-domain', `host_key: ${ONE}`);
     const withBoth = SSH_BACKEND.replace('host_ca: trust-domain', `host_key: [${ONE}, ${OTHER}]`);

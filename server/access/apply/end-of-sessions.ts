@@ -1,11 +1,14 @@
+import { timestampMs } from '@bufbuild/protobuf/wkt';
 import type {
   Backend,
+  PostgresBackend,
   Resource,
   SshBackend,
 } from '../../../proto/gen/writ/resource/v1/resource_pb.ts';
 import type { ResourceKind } from '../resources.ts';
 import type { RevocationInit } from '../revocations.ts';
 import { narrows } from './narrows.ts';
+import { narrowsSettings } from './narrows-settings.ts';
 
 /** A resource before and after a change; undefined where it is not there. */
 export interface Altered {
@@ -38,9 +41,16 @@ function endOfBackend({ name, before, after }: Altered): RevocationInit | undefi
   return { subject, cause: 'backend.update', reason: `backend ${name} was changed` };
 }
 
-/** Whether a session may be at something that the backend is no more. */
+/** Whether a session may be at something, or have something, that the backend is or gives no more. */
 function isElsewhere({ type: before }: Backend, { type: after }: Backend): boolean {
   if (before.case !== after.case) return true;
+  if (before.case === 'postgres' && after.case === 'postgres') {
+    return (
+      before.value.enforce !== after.value.enforce ||
+      exceptionMs(after.value) < exceptionMs(before.value) ||
+      narrowsSettings(before.value, after.value)
+    );
+  }
   if (before.case !== 'ssh' || after.case !== 'ssh') return false;
   return (
     before.value.host !== after.value.host ||
@@ -48,6 +58,12 @@ function isElsewhere({ type: before }: Backend, { type: after }: Backend): boole
     losesHostKey(before.value, after.value) ||
     losesLogin(before.value, after.value)
   );
+}
+
+/** Sessions were told that they end with it. */
+function exceptionMs({ exception }: PostgresBackend): number {
+  const expiresAt = exception?.expiresAt;
+  return expiresAt === undefined ? Number.POSITIVE_INFINITY : timestampMs(expiresAt);
 }
 
 /** No keys at all means host certificates, which is another proof and not one more. */

@@ -78,6 +78,7 @@ function losesSsh(before: SshRights, after: SshRights): boolean {
 }
 
 function losesPostgres(before: PostgresRights, after: PostgresRights): boolean {
+  if (before.database !== after.database || (after.replica && !before.replica)) return true;
   const isLost = (one: readonly string[], other: readonly string[]) =>
     one.some((name) => !other.includes(name));
   return (

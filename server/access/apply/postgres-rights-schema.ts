@@ -1,6 +1,7 @@
 /** The shape of a grant's rights in a PostgreSQL database. */
 import * as v from 'valibot';
-import { HIDDEN_KEYS, keysBy } from './document-fields.ts';
+import { CUSTOM_SETTING } from '../../../runtime/postgres-settings.ts';
+import { HIDDEN_KEYS, keysBy, resourceName } from './document-fields.ts';
 import {
   functionProblem,
   isNamePart,
@@ -53,12 +54,9 @@ const columnRights = v.strictObject({
   update: list(column, 'column'),
 });
 
-/** Of the two-part kind that extensions and applications name; the server's own have no dot. */
-const SETTING = /^(?!writ\.|plpgsql\.|pg_)[a-z_][a-z0-9_]{0,30}\.[a-z_][a-z0-9_]{0,30}$/;
-
 function settingProblem(text: string): string | undefined {
   if (HIDDEN_KEYS.includes(text)) return `no setting named ${HIDDEN_KEYS.join(', ')}`;
-  return SETTING.test(text) ? undefined : 'a custom setting as `prefix.name`, in lower case';
+  return CUSTOM_SETTING.test(text) ? undefined : 'a custom setting as `prefix.name`, in lower case';
 }
 
 const settingValue = v.pipe(
@@ -93,6 +91,8 @@ export const statementClasses = v.optional(
 
 /** All but `statements`. */
 export const postgresRightsFields = {
+  database: v.optional(resourceName),
+  replica: v.optional(v.boolean(), false),
   select: list(table, 'table'),
   insert: list(table, 'table'),
   update: list(table, 'table'),

@@ -2,13 +2,18 @@ import type { CatalogTable } from '../../../proto/gen/writ/admin/v1/admin_pb.ts'
 import type { Classification, TableIndex } from './postgres-classes.ts';
 import { identifier, literal, qualified } from './postgres-quote.ts';
 
-/** Two runs at once would meet in the middle of each other. The key spells "writ". */
+/**
+ * Two runs at once would meet in the middle of each other. The key spells "writ". Advisory locks are
+ * each database's own and roles are the server's, so the catalog of roles is locked too, in a mode that
+ * keeps out nothing but another run of ours, ANALYZE and VACUUM.
+ */
 export const SUPERUSER_ALONE = `DO $writ$
 BEGIN
   IF NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
     RAISE EXCEPTION 'run this as a superuser';
   END IF;
   PERFORM pg_advisory_xact_lock(2003986804);
+  LOCK TABLE pg_authid IN SHARE UPDATE EXCLUSIVE MODE;
 END $writ$;`;
 
 /** What must hold before anything is changed; otherwise the plan would build on someone else's ground. */
@@ -55,7 +60,7 @@ BEGIN
   SELECT string_agg(format('%s is a member of %s', m.member::regrole, m.roleid::regrole), ', ') INTO used
     FROM pg_auth_members m JOIN pg_roles member ON member.oid = m.member JOIN pg_roles role ON role.oid = m.roleid
     WHERE member.rolname ~ '^writ_[go]_[0-9a-f]{16}$' OR role.rolname = 'writ_admin' OR role.rolname ~ '^writ_o_[0-9a-f]{16}$'
-      OR (role.rolname ~ '^writ_g_[0-9a-f]{16}$' AND member.rolname !~ '^(writ_[0-9a-f]{16}|writ_admin)$'
+      OR (role.rolname IN (SELECT g.name FROM writ.grant_group g) AND member.rolname !~ '^(writ_[0-9a-f]{16}|writ_admin)$'
         AND NOT EXISTS (SELECT FROM writ.grant_group g WHERE g.name = role.rolname AND g.ddl_owner = member.rolname));
   IF used IS NOT NULL THEN
     RAISE EXCEPTION 'roles of Writ are in use by others: %', used;

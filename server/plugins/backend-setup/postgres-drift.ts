@@ -18,6 +18,12 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $writ$
       OR r.rolname IN (SELECT name FROM writ.grant_group UNION SELECT view_owner FROM writ.grant_group UNION SELECT ddl_owner FROM writ.grant_group)
       OR r.oid IN (SELECT a.grantee FROM pg_proc p, aclexplode(p.proacl) a
         WHERE p.oid = 'writ.open_session(name, text, name, timestamptz, text)'::regprocedure)
+  ), theirs AS (
+    -- Groups and ddl owners of other databases of this server, which writ_admin gives out there.
+    SELECT r.oid FROM pg_roles r WHERE r.rolname ~ '^writ_g_[0-9a-f]{16}$' AND r.oid NOT IN (SELECT o.oid FROM ours o)
+    UNION SELECT m.member FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.roleid
+      WHERE r.rolname ~ '^writ_g_[0-9a-f]{16}$' AND r.oid NOT IN (SELECT o.oid FROM ours o)
+        AND m.member <> 'writ_admin'::regrole
   ), rights (what, acl) AS (
     SELECT c.oid::regclass::text, c.relacl FROM pg_class c WHERE c.relacl IS NOT NULL
     UNION ALL SELECT format('%s.%I', t.attrelid::regclass, t.attname), t.attacl FROM pg_attribute t WHERE t.attacl IS NOT NULL
@@ -30,6 +36,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $writ$
   UNION ALL SELECT format('member %s of %s', m.member::regrole, m.roleid::regrole) FROM pg_auth_members m
     WHERE (m.member IN (SELECT oid FROM ours) OR m.roleid IN (SELECT oid FROM ours))
       AND m.member::regrole::text !~ '^writ_[0-9a-f]{16}$' AND m.roleid::regrole::text !~ '^writ_[0-9a-f]{16}$'
+      AND NOT (m.member = 'writ_admin'::regrole AND m.roleid IN (SELECT oid FROM theirs))
   UNION ALL SELECT format('%s of %s on %s', a.privilege_type, o.rolname, rights.what)
     FROM rights, aclexplode(rights.acl) a JOIN ours o ON o.oid = a.grantee WHERE rights.what !~ '^writ_[0-9a-f]{16}'
   UNION ALL SELECT format('%s of PUBLIC on %s', a.privilege_type, c.oid::regclass)

@@ -1,7 +1,7 @@
 /**
  * The schema `writ` in a backend: what a gateway's login may do there, and no more (threats P1).
  *
- * The login can call five functions. They run as `writ_admin`, which nobody can log in as or become,
+ * The login can call seven functions. They run as `writ_admin`, which nobody can log in as or become,
  * make and end roles named `writ_<16 hex>` alone, and give them the groups that an administrator
  * listed in `writ.grant_group`. Who steals the login can do the same: it reads what those groups see.
  *
@@ -9,6 +9,7 @@
  */
 
 import { DRIFT_SQL } from './postgres-drift.ts';
+import { OWNED_SEQUENCE_TABLE } from './postgres-sequences.ts';
 
 /** Three version 4 UUIDs hold 366 random bits; SHA-256 makes 256 of them. */
 const MASK_KEY = `DO $writ$
@@ -51,15 +52,22 @@ CREATE TABLE IF NOT EXISTS writ.known_column (
 CREATE TABLE IF NOT EXISTS writ.made (fact text PRIMARY KEY);
 -- The key of masks that hash, padded as RFC 2104 says; views' owners alone read it.
 CREATE TABLE IF NOT EXISTS writ.mask_key (inner_pad bytea NOT NULL, outer_pad bytea NOT NULL);
+${OWNED_SEQUENCE_TABLE}
 ALTER TABLE writ.session OWNER TO writ_admin;
-REVOKE ALL ON writ.grant_group, writ.session, writ.changed, writ.known_column, writ.made, writ.mask_key FROM PUBLIC;
+REVOKE ALL ON writ.grant_group, writ.session, writ.changed, writ.known_column, writ.made, writ.mask_key, writ.owned_sequence FROM PUBLIC;
 GRANT SELECT ON writ.grant_group TO writ_admin;
 ${MASK_KEY}`;
 
 /** Tables, for the undo script. */
-export const TABLES = ['session', 'grant_group', 'changed', 'known_column', 'made', 'mask_key'].map(
-  (name) => `writ.${name}`,
-);
+export const TABLES = [
+  'session',
+  'grant_group',
+  'changed',
+  'known_column',
+  'made',
+  'mask_key',
+  'owned_sequence',
+].map((name) => `writ.${name}`);
 
 /** Signatures, for owners, rights and the undo script. */
 export const GATEWAY_FUNCTIONS = [
@@ -68,13 +76,15 @@ export const GATEWAY_FUNCTIONS = [
   'writ.close_session(name)',
   'writ.list_sessions()',
   'writ.renew_leases(text, timestamptz)',
+  'writ.end_session(name)',
+  'writ.release_session(name)',
 ] as const;
 
 export const IDENTITY_FUNCTION = 'writ.identity()';
 
 const DEFINER = 'SECURITY DEFINER SET search_path = pg_catalog, pg_temp';
 
-const OPEN_SESSION = `-- A role for one session: it can log in once, within a minute, until it is sealed (threats P5).
+const OPEN_SESSION = `-- A role for one session: it can log in once, within a minute and its lease, until it is sealed (threats P5).
 CREATE OR REPLACE FUNCTION writ.open_session(
   role_name name, verifier text, group_name name, lease_until timestamptz, gateway text
 ) RETURNS void LANGUAGE plpgsql ${DEFINER} AS $writ$
@@ -82,7 +92,7 @@ DECLARE
   path text;
   owner name;
   setting record;
-  login_until text := to_char(clock_timestamp() AT TIME ZONE 'UTC' + interval '1 minute', 'YYYY-MM-DD HH24:MI:SS') || '+00';
+  login_until text := to_char(least(clock_timestamp() + interval '1 minute', lease_until) AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') || '+00';
 BEGIN
   IF (role_name ~ '^writ_[0-9a-f]{16}$') IS NOT TRUE THEN
     RAISE EXCEPTION 'not the name of a session role' USING ERRCODE = '22023';
@@ -200,6 +210,53 @@ RETURNS void LANGUAGE sql ${DEFINER} AS $writ$
     WHERE s.gateway = renew_leases.gateway
 $writ$;`;
 
+const END_SESSION = `-- Ends the session's backends here and writes nothing, so that a standby can run it (threats P14).
+-- Returns how many it ended; raises 55006 if one does not end within two seconds.
+CREATE OR REPLACE FUNCTION writ.end_session(role_name name)
+RETURNS int LANGUAGE plpgsql ${DEFINER} AS $writ$
+DECLARE
+  role_oid oid;
+  backend int;
+  ended int := 0;
+BEGIN
+  IF (role_name ~ '^writ_[0-9a-f]{16}$') IS NOT TRUE THEN
+    RAISE EXCEPTION 'not the name of a session role' USING ERRCODE = '22023';
+  END IF;
+  SELECT r.oid INTO role_oid FROM pg_roles r WHERE r.rolname = role_name;
+  FOR backend IN SELECT a.pid FROM pg_stat_activity a WHERE a.usesysid = role_oid LOOP
+    PERFORM pg_terminate_backend(backend);
+    ended := ended + 1;
+  END LOOP;
+  FOR attempt IN 1..200 LOOP
+    PERFORM pg_stat_clear_snapshot();
+    EXIT WHEN NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.usesysid = role_oid);
+    IF attempt = 200 THEN
+      RAISE EXCEPTION 'a backend of the session has not ended yet' USING ERRCODE = '55006';
+    END IF;
+    PERFORM pg_sleep(0.01);
+  END LOOP;
+  RETURN ended;
+END $writ$;`;
+
+const RELEASE_SESSION = `-- Drops what a session role of another database of this server owns here (threats P6).
+CREATE OR REPLACE FUNCTION writ.release_session(role_name name)
+RETURNS void LANGUAGE plpgsql ${DEFINER} AS $writ$
+BEGIN
+  IF (role_name ~ '^writ_[0-9a-f]{16}$') IS NOT TRUE THEN
+    RAISE EXCEPTION 'not the name of a session role' USING ERRCODE = '22023';
+  END IF;
+  IF NOT EXISTS (SELECT FROM pg_roles r WHERE r.rolname = role_name) THEN
+    RETURN;
+  END IF;
+  IF current_setting('server_version_num')::int >= 160000 THEN
+    EXECUTE format('GRANT %I TO writ_admin WITH INHERIT TRUE, SET TRUE', role_name);
+  ELSE
+    EXECUTE format('GRANT %I TO writ_admin', role_name);
+  END IF;
+  EXECUTE format('DROP OWNED BY %I', role_name);
+  EXECUTE format('REVOKE %I FROM writ_admin GRANTED BY writ_admin', role_name);
+END $writ$;`;
+
 const IDENTITY = `-- The SPIFFE ID behind the session, for row policies and column defaults; NULL for all other logins.
 -- It cannot be spoofed: session_user changes only with a login, and the group's identity is the administrator's.
 CREATE OR REPLACE FUNCTION writ.identity()
@@ -215,6 +272,8 @@ export const FUNCTIONS_SQL = [
   CLOSE_SESSION,
   LIST_SESSIONS,
   RENEW_LEASES,
+  END_SESSION,
+  RELEASE_SESSION,
   IDENTITY,
   ...[...GATEWAY_FUNCTIONS, IDENTITY_FUNCTION].map(
     (signature) => `ALTER FUNCTION ${signature} OWNER TO writ_admin;`,

@@ -4,6 +4,7 @@ import type { Classification, TableIndex } from './postgres-classes.ts';
 import { ddlOwnerSql } from './postgres-ddl.ts';
 import { otherRights } from './postgres-other-rights.ts';
 import { comment, identifier, literal, qualified } from './postgres-quote.ts';
+import { onOwnedSequences, sequenceUsage } from './postgres-sequences.ts';
 import type { ColumnIndex } from './postgres-table-rights.ts';
 import { rightsByTable, type TableRights } from './postgres-table-rights.ts';
 import { maskedView } from './postgres-view.ts';
@@ -49,7 +50,8 @@ export function planGrant(grant: Grant, rights: PostgresRights, context: GrantCo
     viewSchema: rights.viewSchema,
   };
   const warn = (text: string) => context.warn(`grant ${grant.name}: ${text}`);
-  const builder = new GrantBuilder(names, { ...context, warn });
+  const lockable = new Set(rights.statements.includes('lock') ? rights.select : []);
+  const builder = new GrantBuilder(names, { ...context, warn, lockable });
   const byTable = rightsByTable(rights, { ...context, warn });
   for (const [name, ofTable] of byTable) builder.table(name, ofTable);
   warnOfSharedSchemas(rights, { ...context, warn });
@@ -108,17 +110,22 @@ function searchPath(
 
 type Names = Pick<GrantPlan, 'groupRole' | 'viewOwner' | 'viewSchema'>;
 
+interface BuilderContext extends GrantContext {
+  /** Tables that the grant reads whole and may lock. */
+  readonly lockable: ReadonlySet<string>;
+}
+
 class GrantBuilder {
   readonly schemas = new Set<string>();
   readonly direct: CatalogTable[] = [];
   readonly shared: TableRights[] = [];
   readonly #names: Names;
-  readonly #context: GrantContext;
+  readonly #context: BuilderContext;
   readonly #statements: string[] = [];
   readonly #usable = new Set<string>();
   readonly #views = new Set<string>();
 
-  constructor(names: Names, context: GrantContext) {
+  constructor(names: Names, context: BuilderContext) {
     this.#names = names;
     this.#context = context;
   }
@@ -130,6 +137,7 @@ class GrantBuilder {
     const masks = this.#context.masked.get(name);
     if (masks === undefined) {
       this.#grantDirectly(rights);
+      if (this.#context.lockable.has(name)) this.#grantToLock(name, rights);
       return;
     }
     if (this.#context.sharedOwner !== undefined) {
@@ -180,25 +188,24 @@ class GrantBuilder {
     }
   }
 
+  /**
+   * LOCK TABLE, and so pg_dump, asks for SELECT on the table itself; pg_dump also reads its sequences.
+   * A table of which the grant may not see every column stays as it is.
+   */
+  #grantToLock(name: string, { table, select }: TableRights): void {
+    if (table.columns.some((column) => !select.has(column.name))) {
+      this.#context.warn(`${name} cannot be locked or dumped: not every column of it may be read`);
+      return;
+    }
+    this.#context.warn(`${name} may be locked, so columns that it gets later are seen at once`);
+    this.#grant('SELECT', table);
+    this.#statements.push(
+      ...onOwnedSequences('SELECT', table, [this.#names.groupRole], ['a', 'i']),
+    );
+  }
+
   #grant(right: string, table: CatalogTable): void {
     this.#usable.add(table.schema);
     this.#statements.push(`GRANT ${right} ON ${qualified(table)} TO ${this.#names.groupRole};`);
   }
-}
-
-/** The sequences behind serial columns; identity columns need no right. */
-export function sequenceUsage(table: CatalogTable, roles: readonly string[]): string[] {
-  return [
-    `DO $writ$
-DECLARE
-  owned regclass;
-BEGIN
-  FOR owned IN SELECT d.objid FROM pg_depend d JOIN pg_class c ON c.oid = d.objid AND c.relkind = 'S'
-    WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
-      AND d.refobjid = ${literal(qualified(table))}::regclass AND d.deptype = 'a'
-  LOOP
-    EXECUTE format('GRANT USAGE ON SEQUENCE %s TO ${roles.join(', ')}', owned);
-  END LOOP;
-END $writ$;`,
-  ];
 }

@@ -7,6 +7,7 @@ import { createHash } from 'node:crypto';
 import type { Catalog, CatalogTable } from '../../../proto/gen/writ/admin/v1/admin_pb.ts';
 import type { TableIndex } from './postgres-classes.ts';
 import { identifier, literal, qualified } from './postgres-quote.ts';
+import { partFromSequences, REJOIN_SEQUENCES } from './postgres-sequences.ts';
 
 const PREFIX = 'writ_base_';
 const MAXIMUM_NAME_BYTES = 63;
@@ -44,10 +45,13 @@ export function movedTable(table: CatalogTable): CatalogTable | undefined {
   return Buffer.byteLength(schema) > MAXIMUM_NAME_BYTES ? undefined : { ...table, schema };
 }
 
-/** The role that owns all views of a backend with the layout `in-place`. */
-export function inPlaceOwner(backend: string): string {
+/**
+ * The role that owns all views of a database with the layout `in-place`.
+ * @param place the backend, and the database if it is not the backend's own
+ */
+export function inPlaceOwner(place: readonly string[]): string {
   const hash = createHash('sha256')
-    .update(JSON.stringify(['in-place', backend]))
+    .update(JSON.stringify(['in-place', ...place]))
     .digest('hex');
   return `writ_o_${hash.slice(0, 16)}`;
 }
@@ -55,6 +59,7 @@ export function inPlaceOwner(backend: string): string {
 /** Moves a table away and tells who named it until now. */
 export function moveAway(table: CatalogTable, moved: CatalogTable): string {
   return `CREATE SCHEMA IF NOT EXISTS ${identifier(moved.schema)};
+${partFromSequences(table)}
 ALTER TABLE ${qualified(table)} SET SCHEMA ${identifier(moved.schema)};
 DO $writ$
 DECLARE
@@ -86,4 +91,5 @@ BEGIN
   FOR moved IN SELECT n.nspname AS name FROM pg_namespace n WHERE n.nspname ~ '^${PREFIX}' LOOP
     EXECUTE format('DROP SCHEMA %I', moved.name);
   END LOOP;
-END $writ$;`;
+END $writ$;
+${REJOIN_SEQUENCES}`;

@@ -1,8 +1,9 @@
 import type { CatalogTable } from '../../../proto/gen/writ/admin/v1/admin_pb.ts';
 import type { TableIndex } from './postgres-classes.ts';
-import { type GrantContext, type GrantPlan, sequenceUsage } from './postgres-grant.ts';
+import type { GrantContext, GrantPlan } from './postgres-grant.ts';
 import { moveAway, movedTable } from './postgres-layout.ts';
 import { identifier } from './postgres-quote.ts';
+import { sequenceUsage } from './postgres-sequences.ts';
 import { maskedView } from './postgres-view.ts';
 import type { ViewUse } from './postgres-view-plan.ts';
 

@@ -4,6 +4,7 @@ import { DRIFT_FUNCTIONS } from './postgres-drift.ts';
 import { GATEWAY_FUNCTIONS, IDENTITY_FUNCTION, TABLES, TABLES_SQL } from './postgres-functions.ts';
 import { MOVE_HOME } from './postgres-layout.ts';
 import { identifier, literal } from './postgres-quote.ts';
+import { DROP_TWIN_ROLE, dropTwinSql } from './postgres-twin.ts';
 
 /**
  * Removes sessions, grants and functions, and gives back what the plan took from others. It drops
@@ -51,8 +52,9 @@ BEGIN
   PERFORM set_config('writ.login_made', (SELECT what FROM writ.changed WHERE what = 'login ' || ${literal(login)}), true);
 END $writ$;
 ${MOVE_HOME}
-${[...GATEWAY_FUNCTIONS, IDENTITY_FUNCTION].map((signature) => `DROP FUNCTION ${signature};`).join('\n')}
+${[...GATEWAY_FUNCTIONS, IDENTITY_FUNCTION].map((signature) => `DROP FUNCTION IF EXISTS ${signature};`).join('\n')}
 ${DRIFT_FUNCTIONS.map((signature) => `DROP FUNCTION IF EXISTS ${signature};`).join('\n')}
+${dropTwinSql(login, database)}
 DROP TABLE ${TABLES.join(', ')};
 DROP SCHEMA writ;
 -- The roles stay where another database of this server still needs them.
@@ -67,5 +69,6 @@ BEGIN
     DROP ROLE ${identifier(login)};
   END IF;
 EXCEPTION WHEN dependent_objects_still_exist THEN NULL;
-END $writ$;`;
+END $writ$;
+${DROP_TWIN_ROLE}`;
 }

@@ -9,7 +9,13 @@
  * names are hashes and carry no comment (P13).
  */
 import type { Catalog } from '../../../proto/gen/writ/admin/v1/admin_pb.ts';
-import { Layout, type PostgresBackend } from '../../../proto/gen/writ/resource/v1/resource_pb.ts';
+import {
+  type Backend,
+  Layout,
+  type PostgresBackend,
+} from '../../../proto/gen/writ/resource/v1/resource_pb.ts';
+import { secretOf } from '../../secrets/backends-naming.ts';
+import { twinLogin } from '../../secrets/twin-login.ts';
 import type { BackendSetup, BackendSetupPlan, BackendSetupRequest } from './backend-setup.ts';
 import { postconditions, preconditions, publicRights } from './postgres-checks.ts';
 import { classify } from './postgres-classes.ts';
@@ -21,6 +27,7 @@ import { knownColumns, knownTables, rememberColumns } from './postgres-known.ts'
 import { indexTables, inPlaceOwner, MOVE_HOME } from './postgres-layout.ts';
 import { comment, identifier, literal } from './postgres-quote.ts';
 import { sharedViews } from './postgres-shared-views.ts';
+import { twinSql } from './postgres-twin.ts';
 import { undoSql } from './postgres-undo.ts';
 
 const OLDEST_VERSION = 150_000;
@@ -41,10 +48,14 @@ function plan(request: BackendSetupRequest): BackendSetupPlan {
   const classified = classify({ ...request, backend: backend.name, tables }, warn);
   const known = knownColumns(catalog, tables, classified, warn);
   const { masked } = classified;
-  const sharedOwner = settings.layout === Layout.IN_PLACE ? inPlaceOwner(backend.name) : undefined;
+  const database = databaseOfPlan(catalog, settings);
+  const place = database === '' ? [backend.name] : [backend.name, catalog.database];
+  const sharedOwner = settings.layout === Layout.IN_PLACE ? inPlaceOwner(place) : undefined;
   const context = { database: catalog.database, tables, known, masked, sharedOwner, warn };
   const grants = request.grants.flatMap((grant) =>
-    grant.backend === backend.name && grant.rights.case === 'postgres'
+    grant.backend === backend.name &&
+    grant.rights.case === 'postgres' &&
+    grant.rights.value.database === database
       ? [planGrant(grant, grant.rights.value, context)]
       : [],
   );
@@ -60,6 +71,10 @@ function plan(request: BackendSetupRequest): BackendSetupPlan {
     loginMadeHere(settings.loginUser),
     FUNCTIONS_SQL,
     loginRights(settings.loginUser, catalog.database),
+    twinSql({
+      ...{ login: settings.loginUser, twin: twinOf(backend), database: catalog.database },
+      functions: GATEWAY_FUNCTIONS,
+    }),
     publicRights(catalog.database),
     takeBack(grants),
     MOVE_HOME,
@@ -85,6 +100,12 @@ function plan(request: BackendSetupRequest): BackendSetupPlan {
   return { sql, undoSql: undo, warnings: [...warnings] };
 }
 
+/** Of a login whose password is a secret of the server's vault, and can be rotated. */
+function twinOf(backend: Backend): string | undefined {
+  if (backend.type.case !== 'postgres' || secretOf(backend) === undefined) return undefined;
+  return twinLogin(backend.type.value);
+}
+
 function warnOfCatalog(
   catalog: Catalog,
   settings: PostgresBackend,
@@ -92,8 +113,9 @@ function warnOfCatalog(
 ): void {
   if (catalog.serverVersion < OLDEST_VERSION)
     warn('PostgreSQL 15 is the oldest that Writ supports');
-  if (catalog.database !== settings.database) {
-    warn(`the catalog is of database ${catalog.database}, the backend names ${settings.database}`);
+  const named = [settings.database, ...Object.values(settings.databases)];
+  if (!named.includes(catalog.database)) {
+    warn(`the catalog is of database ${catalog.database}, the backend names ${named.join(', ')}`);
   }
   warn(
     'PUBLIC loses the right to temporary tables in this database; the undo script gives it back',
@@ -103,6 +125,12 @@ function warnOfCatalog(
       `set the password of ${settings.loginUser} once the plan has run; nobody can use it before`,
     );
   }
+}
+
+/** As grants name the database that the plan is for; empty: the backend's own. */
+function databaseOfPlan({ database }: Catalog, settings: PostgresBackend): string {
+  if (database === settings.database) return '';
+  return Object.entries(settings.databases).find(([, real]) => real === database)?.[0] ?? '';
 }
 
 function heading(purpose: string, catalog: Catalog): string[] {

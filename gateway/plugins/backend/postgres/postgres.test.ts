@@ -85,6 +85,7 @@ for (const version of POSTGRES_VERSIONS) {
       protocol = postgresBackend();
       await protocol.start({
         snapshot,
+        jwtSvid: () => Promise.reject(new Error('no JWT-SVID is asked for here')),
         gatewayId: SpiffeId.fromSegments(trustDomain, 'writ', 'gateway', 'g'),
         trustDomain,
         api: () => assert.fail('a PostgreSQL backend asks the server nothing'),
@@ -193,7 +194,7 @@ for (const version of POSTGRES_VERSIONS) {
         message: 'refused by the gateway: unreadable-statement',
         hint: 'syntax error at or near "selct"',
       });
-      const long = `select 1 where 1 in (${'1234567,'.repeat(40_000)}0)`;
+      const long = `select 1 where 1 in (${'1234567,'.repeat(150_000)}0)`;
       await assert.rejects(client.query(long), {
         code: '54000',
         message: 'refused by the gateway: statement-too-long',
@@ -201,6 +202,32 @@ for (const version of POSTGRES_VERSIONS) {
       });
       const list = `select 1 as one where 1 in (${'1234567,'.repeat(14_000)}1)`;
       assert.deepEqual((await client.query(list)).rows, [{ one: 1 }]);
+      await client.end();
+    });
+
+    it('judges long statements in a thread', async () => {
+      const client = await connected();
+      const rows = Array.from({ length: 20_000 }, (_, n) => `(${n}, 'number ${n} of many')`);
+      const values = `(values ${rows.join(',')}) v`;
+      const counted = await client.query(`select count(*)::int as n from ${values}`);
+      assert.deepEqual(counted.rows, [{ n: 20_000 }]);
+      await client.query('begin');
+      await assert.rejects(
+        client.query(`insert into orders (customer_id) select 1 from ${values}`),
+        {
+          code: '42501',
+          message: 'refused by the gateway: write-not-granted',
+        },
+      );
+      await assert.rejects(client.query('select 1'), { code: '25P02' });
+      await client.query('rollback');
+      const prepared = {
+        name: 'long',
+        text: `select $1::int as n from ${values} limit 1`,
+        values: [7],
+      };
+      assert.deepEqual((await client.query(prepared)).rows, [{ n: 7 }]);
+      assert.deepEqual((await client.query(prepared)).rows, [{ n: 7 }]);
       await client.end();
     });
 

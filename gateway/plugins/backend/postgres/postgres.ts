@@ -10,6 +10,7 @@ import { serveClient } from './client/serve-client.ts';
 import { readPreface } from './client/startup.ts';
 import { StatementReader } from './statements/statement.ts';
 import { BackendSet } from './upstream/backend-set.ts';
+import { LoginRotations } from './upstream/login-rotations.ts';
 
 /** Speaks PostgreSQL's protocol 3.0 to clients and backends. */
 export function postgresBackend(): TlsProtocol {
@@ -38,13 +39,16 @@ class Running implements AsyncDisposable {
   readonly #context: BackendContext;
   readonly #backends: BackendSet;
   readonly #cancels: CancelRegistry;
+  readonly #rotations: LoginRotations;
   readonly #stop = new AbortController();
   readonly #following: Promise<void>;
 
   constructor(context: BackendContext) {
     this.#context = context;
     this.#backends = new BackendSet(context);
-    this.#cancels = new CancelRegistry(context.clock);
+    this.#cancels = new CancelRegistry(context.clock, context.peers);
+    this.#rotations = new LoginRotations(context);
+    this.#rotations.start();
     this.#following = this.#follow();
   }
 
@@ -65,7 +69,7 @@ class Running implements AsyncDisposable {
       clock,
       metrics,
       log,
-      backendNamed: (name) => this.#backends.get(name),
+      backendNamed: (name, database) => this.#backends.get(name, database),
       cancels: this.#cancels,
       clientAddress: plainAddress(connection.address.replace(/:\d+$/, '')),
     });
@@ -74,6 +78,7 @@ class Running implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
     await this.#following;
+    await this.#rotations[Symbol.asyncDispose]();
     await this.#backends[Symbol.asyncDispose]();
   }
 

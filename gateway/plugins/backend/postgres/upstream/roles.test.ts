@@ -18,6 +18,7 @@ import {
   setUpShop,
   shopBackend,
 } from '../../../../../test/fixtures/shop-database.ts';
+import { fileLogin } from '../../../../credentials/local-login.ts';
 import { SessionRoles } from './roles.ts';
 
 const GROUP = groupRoleOf(SHOP_READER);
@@ -58,6 +59,7 @@ onEachPostgres('SessionRoles', (server) => {
   const rolesOf = (gateway = 'edge', backend = shopBackend(server(), { passwordFile })) =>
     new SessionRoles({
       backend,
+      source: fileLogin(LOGIN, passwordFile),
       gatewayId: SpiffeId.fromSegments(parseTrustDomain('example.org'), 'writ', 'gateway', gateway),
       log: createLogger(
         { process: 'gateway', level: 'debug' },
