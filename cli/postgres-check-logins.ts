@@ -31,8 +31,25 @@ const ATTRIBUTES = {
   rolbypassrls: 'BYPASSRLS',
 } as const;
 
+/** The second login of a gateway whose password is rotated, as `writ backend setup` made it. */
+const TWIN = `select g.twin::text from writ.gateway_login g where g.name = $1`;
+
 /** A gateway whose account can do more than open sessions is an exception (threats P1). */
-export async function checkGatewayLogin({ client, login }: CheckSubject): Promise<Finding[]> {
+export async function checkGatewayLogin(subject: CheckSubject): Promise<Finding[]> {
+  const { client, login } = subject;
+  const made = await client.query<{ there: boolean }>(
+    `select to_regclass('writ.gateway_login') is not null as there`,
+  );
+  const twins =
+    made.rows[0]?.there === true
+      ? (await client.query<{ twin: string }>(TWIN, [login])).rows.map(({ twin }) => twin)
+      : [];
+  const findings: Finding[] = [];
+  for (const one of [login, ...twins]) findings.push(...(await checkLogin(client, one)));
+  return findings;
+}
+
+async function checkLogin(client: CheckSubject['client'], login: string): Promise<Finding[]> {
   const [row] = (await client.query<GatewayRow>(GATEWAY, [login])).rows;
   if (row === undefined) {
     const problem = 'the role of the gateway does not exist: run writ backend setup';

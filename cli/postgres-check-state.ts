@@ -3,7 +3,7 @@ import { timestampDate } from '@bufbuild/protobuf/wkt';
 import { type EnforceException, Layout } from '../proto/gen/writ/resource/v1/resource_pb.ts';
 import type { CheckSubject } from './postgres-check-subject.ts';
 import type { Finding } from './postgres-finding.ts';
-import { knownLeaks } from './postgres-known-leaks.ts';
+import { knownLeaks, knownTakeovers } from './postgres-known-leaks.ts';
 
 export async function checkVersion({ client, database }: CheckSubject): Promise<Finding[]> {
   const { rows } = await client.query<{ version: number; database: string }>(
@@ -21,7 +21,8 @@ export async function checkVersion({ client, database }: CheckSubject): Promise<
             problem: `is not the database of the backend, which is ${database}`,
           },
         ];
-  return [...other, ...knownLeaks(there?.version ?? 0)];
+  const version = there?.version ?? 0;
+  return [...other, ...knownLeaks(version), ...knownTakeovers(version)];
 }
 
 const SETUP = `
@@ -177,6 +178,28 @@ export async function checkRowSecurity({ client }: CheckSubject): Promise<Findin
       ),
     ];
   });
+}
+
+const CHOSEN_ROWS = `
+select distinct format('%s', p.polrelid::regclass) as subject, p.polname::text as policy, s.name as setting
+from pg_policy p, unnest($1::text[]) as s (name)
+where strpos(lower(coalesce(pg_get_expr(p.polqual, p.polrelid), '') || coalesce(pg_get_expr(p.polwithcheck, p.polrelid), '')),
+  quote_literal(s.name)) > 0
+order by 1, 2, 3`;
+
+/** A setting that every session may change decides no rows (threats P8, P11). */
+export async function checkAllowedSettings(subject: CheckSubject): Promise<Finding[]> {
+  const { client, name, settingsAllowed } = subject;
+  const { rows } = await client.query<{ subject: string; policy: string; setting: string }>(
+    CHOSEN_ROWS,
+    [settingsAllowed],
+  );
+  return rows.map(({ subject: table, policy, setting }) => ({
+    severity: 'critical',
+    check: 'allowed-setting',
+    subject: table,
+    problem: `policy ${policy} trusts ${setting}, which sessions may change: take it out of settings_allowed of backend ${name}`,
+  }));
 }
 
 /** Statements that qualify a masked table's name need the layout in-place (threats P3). */

@@ -4,9 +4,11 @@ import {
   type EnforceException,
   type Layout,
   Mask,
+  type PostgresBackend,
   type Resource,
 } from '../proto/gen/writ/resource/v1/resource_pb.ts';
 import { Fault } from '../runtime/fault.ts';
+import type { BackendDatabase } from './backend-database.ts';
 
 export interface ClassifiedColumn {
   readonly schema: string;
@@ -18,11 +20,15 @@ export interface ClassifiedColumn {
 export interface DeclaredBackend {
   readonly name: string;
   readonly database: string;
+  /** By which clients come, in the TLS handshake. */
+  readonly serverNames: readonly string[];
   readonly layout: Layout;
   /** The gateway's role in the database. */
   readonly login: string;
   /** Where the gateway alone masks, in place of the database. */
   readonly exception: EnforceException | undefined;
+  /** Custom and other settings that the backend lets every session change. */
+  readonly settingsAllowed: readonly string[];
   /** Without the columns whose class says that they may be seen. */
   readonly classified: readonly ClassifiedColumn[];
   readonly grants: readonly { readonly name: string; readonly groupRole: string }[];
@@ -33,8 +39,19 @@ export interface CheckSubject extends DeclaredBackend {
   readonly client: pg.ClientBase;
 }
 
-/** @throws Fault NOT_FOUND */
-export function declaredBackend(name: string, resources: readonly Resource[]): DeclaredBackend {
+/**
+ * What is declared of one of a backend's databases.
+ * @param choose tells which; without it the backend's own
+ * @throws Fault NOT_FOUND
+ */
+export function declaredBackend(
+  name: string,
+  resources: readonly Resource[],
+  choose: (backend: PostgresBackend) => BackendDatabase = (own) => ({
+    database: '',
+    name: own.database,
+  }),
+): DeclaredBackend {
   const bodies = resources.map(({ body }) => body);
   const backend = bodies.flatMap((body) =>
     body.case === 'backend' && body.value.name === name && body.value.type.case === 'postgres'
@@ -44,6 +61,7 @@ export function declaredBackend(name: string, resources: readonly Resource[]): D
   if (backend === undefined) {
     throw new Fault('NOT_FOUND', `no PostgreSQL backend ${JSON.stringify(name)}`);
   }
+  const chosen = choose(backend);
   const open = new Set(
     bodies.flatMap((body) =>
       body.case === 'columnClass' && body.value.mask === Mask.NONE ? [body.value.name] : [],
@@ -54,17 +72,22 @@ export function declaredBackend(name: string, resources: readonly Resource[]): D
   );
   return {
     name,
-    database: backend.database,
+    database: chosen.name,
+    serverNames: backend.serverNames,
     layout: backend.layout,
     login: backend.loginUser,
     exception: backend.exception,
+    settingsAllowed: backend.settingsAllowed,
     classified: tables.flatMap(({ table, columns }) =>
       Object.entries(columns)
         .filter(([, className]) => !open.has(className))
         .map(([column]) => ({ ...splitName(table), column })),
     ),
     grants: bodies.flatMap((body) =>
-      body.case === 'grant' && body.value.backend === name && body.value.rights.case === 'postgres'
+      body.case === 'grant' &&
+      body.value.backend === name &&
+      body.value.rights.case === 'postgres' &&
+      body.value.rights.value.database === chosen.database
         ? [{ name: body.value.name, groupRole: body.value.rights.value.groupRole }]
         : [],
     ),

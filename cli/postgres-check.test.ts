@@ -24,15 +24,24 @@ import { withPostgres } from './postgres-catalog.ts';
 import { checkPostgres } from './postgres-check.ts';
 import { declaredBackend } from './postgres-check-subject.ts';
 import { type Finding, repairScripts } from './postgres-finding.ts';
-import { knownLeaks } from './postgres-known-leaks.ts';
+import { knownLeaks, knownTakeovers } from './postgres-known-leaks.ts';
 
 describe('knownLeaks', () => {
   it('P9 names minor versions that leak, and none that is fixed', () => {
     assert.deepEqual(knownLeaks(150_018), []);
     assert.deepEqual(knownLeaks(180_004), []);
     const cves = knownLeaks(150_008).map(({ problem }) => problem.slice(0, 14));
-    assert.deepEqual(cves, ['CVE-2025-8713:', 'CVE-2024-10976', 'CVE-2024-10978']);
-    assert.match(knownLeaks(170_005)[0]?.problem ?? '', /CVE-2025-8713.*fixed in 17\.6/);
+    const of2026 = ['CVE-2026-6474:', 'CVE-2026-2003:'];
+    assert.deepEqual(cves, [...of2026, 'CVE-2025-8713:', 'CVE-2024-10976', 'CVE-2024-10978']);
+    assert.match(knownLeaks(170_005)[2]?.problem ?? '', /CVE-2025-8713.*fixed in 17\.6/);
+  });
+
+  it('P9 names minor versions that a session can take over', () => {
+    assert.deepEqual(knownTakeovers(180_007), []);
+    const faults = knownTakeovers(180_004).map(({ problem }) => problem.slice(0, 14));
+    const cves = ['CVE-2026-6460:', 'CVE-2026-14680', 'CVE-2026-16239', 'CVE-2026-14669'];
+    assert.deepEqual(faults, cves);
+    assert.match(knownTakeovers(150_019)[0]?.problem ?? '', /can run code.*fixed in 15\.20/);
   });
 });
 
@@ -44,9 +53,13 @@ onEachPostgres('checkPostgres', (server) => {
     await setUpShop(server(), grants);
   });
 
-  const check = async (more = grants): Promise<readonly Finding[]> => {
+  const check = async (
+    more = grants,
+    settingsAllowed: string[] = ['app.locale'],
+  ): Promise<readonly Finding[]> => {
+    const settings = { settingsAllowed, settingCeilings: {} };
     const declared = declaredBackend(SHOP, [
-      resource({ case: 'backend', value: shopBackend(server()) }),
+      resource({ case: 'backend', value: shopBackend(server(), { settings }) }),
       ...more.map((value) => resource({ case: 'grant', value })),
       ...shopClasses.map((value) => resource({ case: 'columnClass', value })),
       ...shopColumns.map((value) => resource({ case: 'columns', value })),
@@ -120,6 +133,16 @@ onEachPostgres('checkPostgres', (server) => {
       (await check()).some(({ problem }) => /rights of its own on public\.vault/.test(problem)),
     );
     await server().exec(`revoke select on public.vault from ${LOGIN}`);
+  });
+
+  it("P1 looks at the login's twin too, where the password is rotated", async () => {
+    await setUpShop(server(), grants, { secret: 'shop-login' });
+    const subject = /^writ_gateway_b$/;
+    const wanted = { check: 'gateway-login', severity: 'critical', subject };
+    const off = `alter role ${LOGIN}_b nocreaterole`;
+    const found = await finds(`alter role ${LOGIN}_b createrole`, wanted, off);
+    assert.match(found.problem, /EXCEPTION.*CREATEROLE/);
+    await setUpShop(server(), grants);
   });
 
   it('P9 names other logins that read classified columns, how, and their last use', async () => {
@@ -236,6 +259,14 @@ onEachPostgres('checkPostgres', (server) => {
     await finds(
       "create policy mine on public.orders using (note = current_user or note = current_setting('app.t'))",
       { check: 'row-security', severity: 'warning', subject: /orders/ },
+      'drop policy mine on public.orders',
+    );
+  });
+
+  it('P8 P11 names row policies that trust a setting which every session may change', async () => {
+    await finds(
+      "create policy mine on public.orders using (note = current_setting('App.Locale'))",
+      { check: 'allowed-setting', severity: 'critical', subject: /orders/ },
       'drop policy mine on public.orders',
     );
   });

@@ -9,6 +9,7 @@ import {
   checkViews,
 } from './postgres-check-paths.ts';
 import {
+  checkAllowedSettings,
   checkOurRoles,
   checkQualifiedNames,
   checkRowSecurity,
@@ -30,6 +31,7 @@ const CHECKS: readonly ((subject: CheckSubject) => Promise<Finding[]>)[] = [
   checkRelatives,
   checkTriggers,
   checkRowSecurity,
+  checkAllowedSettings,
   checkQualifiedNames,
 ];
 

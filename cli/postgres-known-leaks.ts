@@ -1,18 +1,66 @@
 /**
- * Faults of PostgreSQL itself by which rows or columns leak past a view, a row policy or a mask, and
- * the first minor version of each branch without them.
- * Source: https://www.postgresql.org/support/security/
+ * Faults of PostgreSQL itself that undo what a database keeps from its sessions, and the first minor
+ * version of each branch without them: by some, rows or columns leak past a view, a row policy or a mask;
+ * by others, whoever may send SQL can take over the server.
+ * Source: https://www.postgresql.org/support/security/ and the CVE records of its project
  */
 import type { Finding } from './postgres-finding.ts';
 
-interface KnownLeak {
+/** What was made known until then is in the tables below. */
+export const KNOWN_UNTIL = '2026-11-25';
+
+interface KnownFault {
   readonly cve: string;
   readonly what: string;
   /** Major version to the first minor one that is fixed. */
   readonly fixed: Readonly<Record<number, number>>;
 }
 
-const KNOWN_LEAKS: readonly KnownLeak[] = [
+/** Of the core server; those that need a superuser's help or a module are left out. */
+const KNOWN_TAKEOVERS: readonly KnownFault[] = [
+  {
+    cve: 'CVE-2026-6460',
+    what: 'composite values outlive their type, for who may create objects',
+    fixed: { 15: 20, 16: 16, 17: 12, 18: 7 },
+  },
+  {
+    cve: 'CVE-2026-14680',
+    what: 'functions can be called with arguments of type internal',
+    fixed: { 15: 19, 16: 15, 17: 11, 18: 6 },
+  },
+  {
+    cve: 'CVE-2026-16239',
+    what: 'a cursor can be made again with other types',
+    fixed: { 15: 19, 16: 15, 17: 11, 18: 6 },
+  },
+  {
+    cve: 'CVE-2026-14669',
+    what: 'to_char() overflows with a long time zone, which a client chooses',
+    fixed: { 15: 19, 16: 15, 17: 11, 18: 6 },
+  },
+  {
+    cve: 'CVE-2026-6473',
+    what: 'sizes wrap around, and allocations are too small',
+    fixed: { 15: 18, 16: 14, 17: 10, 18: 4 },
+  },
+  {
+    cve: 'CVE-2026-2006',
+    what: 'the length of multibyte characters is not checked',
+    fixed: { 15: 16, 16: 12, 17: 8, 18: 2 },
+  },
+];
+
+const KNOWN_LEAKS: readonly KnownFault[] = [
+  {
+    cve: 'CVE-2026-6474',
+    what: 'timeofday() shows memory of the server',
+    fixed: { 15: 18, 16: 14, 17: 10, 18: 4 },
+  },
+  {
+    cve: 'CVE-2026-2003',
+    what: 'values of type oidvector show memory of the server',
+    fixed: { 15: 16, 16: 12, 17: 8, 18: 2 },
+  },
   {
     cve: 'CVE-2025-8713',
     what: "planner statistics tell sampled values of a view's or child's table",
@@ -48,18 +96,30 @@ const KNOWN_LEAKS: readonly KnownLeak[] = [
 
 /** @param version `server_version_num`, e.g. 150018 */
 export function knownLeaks(version: number): readonly Finding[] {
+  return faultsIn(KNOWN_LEAKS, version).map(({ cve, what, first, subject }) => ({
+    severity: 'critical',
+    check: 'server-version',
+    subject,
+    problem: `${cve}: ${what}; fixed in ${first}`,
+  }));
+}
+
+/** No setup can keep these from a session: a newer minor version can. */
+export function knownTakeovers(version: number): readonly Finding[] {
+  return faultsIn(KNOWN_TAKEOVERS, version).map(({ cve, what, first, subject }) => ({
+    severity: 'warning',
+    check: 'server-takeover',
+    subject,
+    problem: `${cve}: who may send SQL can run code as the server, because ${what}; fixed in ${first}`,
+  }));
+}
+
+function faultsIn(faults: readonly KnownFault[], version: number) {
   const major = Math.floor(version / 10_000);
   const minor = version % 10_000;
-  return KNOWN_LEAKS.flatMap(({ cve, what, fixed }): Finding[] => {
+  return faults.flatMap(({ cve, what, fixed }) => {
     const first = fixed[major];
     if (first === undefined || minor >= first) return [];
-    return [
-      {
-        severity: 'critical',
-        check: 'server-version',
-        subject: `PostgreSQL ${major}.${minor}`,
-        problem: `${cve}: ${what}; fixed in ${major}.${first}`,
-      },
-    ];
+    return [{ cve, what, first: `${major}.${first}`, subject: `PostgreSQL ${major}.${minor}` }];
   });
 }

@@ -13,11 +13,13 @@ export interface AttemptTarget {
 export interface Attempt {
   readonly name: string;
   readonly sql: string;
+  /** Its result is asked for in binary. */
+  readonly binary: boolean;
   /** It reads the rows themselves: that it is refused is what is wanted, whatever it returns. */
   readonly mustFail: boolean;
 }
 
-type Template = readonly [name: string, sql: string, mustFail?: 'must fail'];
+type Template = readonly [name: string, sql: string, how?: 'must fail' | 'binary'];
 
 /** `T` is the table as a session writes it, `Q` with its schema, `B` the base table, `C` the column. */
 const TEMPLATES: readonly Template[] = [
@@ -60,6 +62,13 @@ const TEMPLATES: readonly Template[] = [
     'must fail',
   ],
   ['prepared', 'prepare leak as select C from B limit 50; execute leak', 'must fail'],
+  ['plain, in binary', 'select C from T limit 50', 'binary'],
+  ['whole row, in binary', 'select t from T t limit 50', 'binary'],
+  ['array, in binary', 'select array_agg(C) from (select C from T limit 50) t', 'binary'],
+  ['bytes, in binary', "select convert_to(C::text, 'UTF8') from T limit 50", 'binary'],
+  ['COPY', 'copy (select C from T limit 50) to stdout'],
+  ['COPY of whole rows as CSV', 'copy (select * from T limit 50) to stdout (format csv)'],
+  ['COPY in binary', 'copy (select C from T limit 50) to stdout (format binary)'],
   ['COPY of the base table', 'copy B to stdout', 'must fail'],
   ['COPY of a query', 'copy (select C from B) to stdout', 'must fail'],
   [
@@ -98,11 +107,10 @@ export function attemptsOn({ schema, table, column, base }: AttemptTarget): read
   };
   // A name that holds a quote cannot stand inside the quoted texts of some templates.
   const isPlain = /^[\w.]+$/.test(`${schema}.${table}.${column}`);
-  return TEMPLATES.filter(([, sql]) => isPlain || !sql.includes("'")).map(
-    ([name, sql, mustFail]) => ({
-      name,
-      sql: sql.replaceAll(/\b[TQBCNR]\b/g, (word) => words[word] ?? word),
-      mustFail: mustFail !== undefined,
-    }),
-  );
+  return TEMPLATES.filter(([, sql]) => isPlain || !sql.includes("'")).map(([name, sql, how]) => ({
+    name,
+    sql: sql.replaceAll(/\b[TQBCNR]\b/g, (word) => words[word] ?? word),
+    binary: how === 'binary',
+    mustFail: how === 'must fail',
+  }));
 }

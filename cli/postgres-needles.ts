@@ -2,6 +2,12 @@
 
 const SHORTEST = 6;
 
+export interface RawValue {
+  readonly text: string;
+  /** As results in binary have it; undefined if its type has no such form. */
+  readonly binary: Buffer | undefined;
+}
+
 export class Needles {
   readonly #forms: readonly Buffer[];
 
@@ -9,17 +15,20 @@ export class Needles {
    * @param raw values of a column as the table has them
    * @param shown what its mask shows: no leak where both are the same
    */
-  constructor(raw: readonly string[], shown: ReadonlySet<string>) {
-    const wanted = raw.filter((value) => value.length >= SHORTEST && !shown.has(value));
-    this.#forms = [...new Set(wanted.flatMap(formsOf))].map((form) => Buffer.from(form));
+  constructor(raw: readonly RawValue[], shown: ReadonlySet<string>) {
+    const wanted = raw.filter(({ text }) => text.length >= SHORTEST && !shown.has(text));
+    const texts = new Set(wanted.flatMap(({ text }) => formsOf(text)));
+    const binary = wanted.flatMap(({ binary: bytes }) =>
+      bytes === undefined || bytes.length < SHORTEST ? [] : [bytes],
+    );
+    this.#forms = [...[...texts].map((form) => Buffer.from(form)), ...binary];
   }
 
   get size(): number {
     return this.#forms.length;
   }
 
-  isIn(text: string): boolean {
-    const bytes = Buffer.from(text);
+  isIn(bytes: Buffer): boolean {
     return this.#forms.some((form) => bytes.includes(form));
   }
 }

@@ -14,9 +14,38 @@ import {
   shopClasses,
   shopColumns,
 } from '../test/fixtures/shop-database.ts';
+import { answerOf } from './postgres-answer.ts';
+import { withPostgres } from './postgres-catalog.ts';
 import { declaredBackend } from './postgres-check-subject.ts';
 import { attemptsOn } from './postgres-leak-attempts.ts';
-import { leaksIn, proveGrant } from './postgres-prove.ts';
+import { Needles } from './postgres-needles.ts';
+import { driftOf, leaksIn, proveGrant } from './postgres-prove.ts';
+
+const NUMBER = '4111111111111111';
+
+onEachPostgres('answerOf', (server) => {
+  it('hears all that the server says: rows in both forms, COPY, errors and notices', async () => {
+    await withPostgres({ connectionString: server().superuserUrl }, async (client) => {
+      const sent = await client.query(`select numeric_send(${NUMBER}) as bytes`);
+      const needles = new Needles([{ text: NUMBER, binary: sent.rows[0].bytes }], new Set());
+      const hears = async (sql: string, binary = false) => {
+        const { code, said } = await answerOf(client, { sql, binary });
+        return [needles.isIn(said), code];
+      };
+      const value = `${NUMBER}::numeric`;
+      assert.deepEqual(await hears(`select ${value} as n`), [true, undefined]);
+      assert.deepEqual(await hears(`select ${value} as n`, true), [true, undefined]);
+      assert.deepEqual(await hears(`select row(array[${value}]) as n`, true), [true, undefined]);
+      assert.deepEqual(await hears(`copy (select ${value}) to stdout`), [true, undefined]);
+      const copy = `copy (select ${value}) to stdout (format binary)`;
+      assert.deepEqual(await hears(copy), [true, undefined]);
+      assert.deepEqual(await hears(`select ('x' || ${value})::int`), [true, '22P02']);
+      const notice = `do $$ begin raise notice '%', ${value}; end $$`;
+      assert.deepEqual(await hears(notice), [true, undefined]);
+      assert.deepEqual(await hears('select 1'), [false, undefined]);
+    });
+  });
+});
 
 describe('attemptsOn', () => {
   it('quotes every name', () => {
@@ -67,6 +96,16 @@ onEachPostgres('proveGrant', (server) => {
       assert.deepEqual(await server().exec('select * from writ.session'), []);
     });
   }
+
+  it('P9 tells what is not as the last setup made it', async () => {
+    await setUpShop(server(), grants);
+    assert.deepEqual(await driftOf(server().superuserUrl), []);
+    await server().exec('alter table public.customers add column passport text');
+    assert.deepEqual(await driftOf(server().superuserUrl), [
+      'new-column public.customers.passport',
+    ]);
+    await server().exec('alter table public.customers drop column passport');
+  });
 
   it('G13 finds the leak where somebody opened a way around the mask', async () => {
     await setUpShop(server(), grants);

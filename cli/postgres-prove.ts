@@ -6,6 +6,7 @@
 import { randomBytes } from 'node:crypto';
 import pg from 'pg';
 import { scramVerifier } from '../runtime/scram-verifier.ts';
+import { answerOf } from './postgres-answer.ts';
 import { withPostgres } from './postgres-catalog.ts';
 import { inReadOnly } from './postgres-check.ts';
 import {
@@ -15,7 +16,7 @@ import {
   familyParameters,
 } from './postgres-check-subject.ts';
 import { type AttemptTarget, attemptsOn } from './postgres-leak-attempts.ts';
-import { Needles } from './postgres-needles.ts';
+import { Needles, type RawValue } from './postgres-needles.ts';
 
 export type Verdict = 'refused' | 'masked' | 'leak';
 
@@ -60,6 +61,16 @@ export async function proveGrant(
     } finally {
       await admin.query('select writ.close_session($1)', [session.role]);
     }
+  });
+}
+
+/** How a database is not as its last setup made it, one line each. @param url an administrator's */
+export async function driftOf(url: string): Promise<readonly string[]> {
+  return withPostgres({ connectionString: url }, async (client) => {
+    const { rows } = await client.query<{ kind: string; what: string }>(
+      'select kind, what from writ.drift() order by kind, what',
+    );
+    return rows.map(({ kind, what }) => `${kind} ${what}`);
   });
 }
 
@@ -170,15 +181,15 @@ async function targetsOf(
   const targets: Target[] = [];
   for (const row of rows) {
     const column = pg.escapeIdentifier(row.column);
-    const raw = await valuesOf(client, column, row.base, SAMPLE);
-    const shown = row.view === null ? [] : await valuesOf(client, column, row.view, SAMPLE * 20);
+    const raw = await rawValuesOf(client, row);
+    const shown = row.view === null ? [] : await textsOf(client, column, row.view, SAMPLE * 20);
     const needles = new Needles(raw, new Set(shown));
     targets.push({ ...row, name: `${row.schema}.${row.table}.${row.column}`, needles });
   }
   return targets;
 }
 
-async function valuesOf(
+async function textsOf(
   client: pg.ClientBase,
   column: string,
   relation: string,
@@ -190,51 +201,34 @@ async function valuesOf(
   return rows.map(({ value }) => value);
 }
 
+const SENDER = `select coalesce(b.typsend, t.typsend)::regproc::text as send
+  from pg_attribute a join pg_type t on t.oid = a.atttypid left join pg_type b on b.oid = nullif(t.typbasetype, 0)
+  where a.attrelid = $1::regclass and a.attname = $2`;
+
+async function rawValuesOf(
+  client: pg.ClientBase,
+  { base, column }: AttemptTarget,
+): Promise<RawValue[]> {
+  const quoted = pg.escapeIdentifier(column);
+  const found = await client.query<{ send: string }>(SENDER, [base, column]);
+  const send = found.rows[0]?.send ?? '-';
+  const binary = send === '-' ? 'null::bytea' : `${send}(${quoted})`;
+  const { rows } = await client.query<{ text: string; binary: Buffer | null }>(
+    `select ${quoted}::text as text, ${binary} as binary from ${base}
+       where ${quoted} is not null limit ${SAMPLE}`,
+  );
+  return rows.map(({ text, binary: bytes }) => ({ text, binary: bytes ?? undefined }));
+}
+
 async function tryAll(client: pg.Client, target: Target): Promise<TriedAttempt[]> {
   const tried: TriedAttempt[] = [];
-  const said: string[] = [];
-  const hear = (notice: { message?: string | undefined; detail?: string | undefined }) =>
-    said.push(notice.message ?? '', notice.detail ?? '');
-  client.on('notice', hear);
-  for (const { name, sql, mustFail } of attemptsOn(target)) {
-    said.length = 0;
-    const code = await attempt(client, sql, said);
-    const shown = target.needles.isIn(said.join('\n'));
+  for (const { name, sql, binary, mustFail } of attemptsOn(target)) {
+    const { code, said } = await answerOf(client, { sql, binary });
+    const shown = target.needles.isIn(said);
     const verdict =
       shown || (mustFail && code === undefined) ? 'leak' : code ? 'refused' : 'masked';
     const found = { column: target.name, attempt: name, verdict } as const;
     tried.push(code === undefined ? found : { ...found, code });
   }
-  client.off('notice', hear);
   return tried;
-}
-
-/** @returns the SQLSTATE of its refusal; what came back, errors too, is added to `said` */
-async function attempt(
-  client: pg.Client,
-  sql: string,
-  said: string[],
-): Promise<string | undefined> {
-  await client.query('begin');
-  try {
-    const result: unknown = await client.query({ text: sql, rowMode: 'array' } as pg.QueryConfig);
-    said.push(...cellsOf(result));
-    return undefined;
-  } catch (error) {
-    if (!(error instanceof pg.DatabaseError)) throw error;
-    said.push(error.message, error.detail ?? '', error.where ?? '', error.hint ?? '');
-    return error.code ?? 'XX000';
-  } finally {
-    await client.query('rollback');
-  }
-}
-
-/** All that a statement, or several in one text, returned. */
-function cellsOf(result: unknown): string[] {
-  const results = (Array.isArray(result) ? result : [result]) as readonly pg.QueryArrayResult[];
-  return results.flatMap(({ rows }) =>
-    rows.flatMap((row) =>
-      row.map((cell) => (typeof cell === 'string' ? cell : (JSON.stringify(cell) ?? ''))),
-    ),
-  );
 }

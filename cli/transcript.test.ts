@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import { timestampFromDate } from '@bufbuild/protobuf/wkt';
-import { RecordedEventSchema } from '../proto/gen/writ/gateway/v1/recording_pb.ts';
+import { FindingKind, RecordedEventSchema } from '../proto/gen/writ/gateway/v1/recording_pb.ts';
 import { Transcript, transcriptLines } from './transcript.ts';
 
 type RecordedEventInit = NonNullable<MessageInitShape<typeof RecordedEventSchema>['event']>;
@@ -34,6 +34,28 @@ describe('transcriptLines', () => {
     ]);
   });
 
+  it('shows what was found in results, and how often', () => {
+    const told = (kind: FindingKind, name: string) =>
+      transcriptLines(
+        create(RecordedEventSchema, {
+          at,
+          event: { case: 'finding', value: { kind, name, count: 2n } },
+        }),
+      );
+    assert.deepEqual(
+      [
+        ...told(FindingKind.SHOWN, 'email'),
+        ...told(FindingKind.MASKED, 'card'),
+        ...told(FindingKind.UNMASKED, 'public.customers.ssn'),
+      ],
+      [
+        '03:04:05.678  found    shown, found by the detector email (2)',
+        '03:04:05.678  found    masked by the detector card (2)',
+        '03:04:05.678  found    UNMASKED column public.customers.ssn (2)',
+      ],
+    );
+  });
+
   it('shows no control character of what a client sent', () => {
     const [line] = transcriptLines(
       create(RecordedEventSchema, {
@@ -55,6 +77,7 @@ describe('transcriptLines', () => {
       { case: 'opened', value: { ...session, client: { login: wild } } },
       { case: 'statement', value: { class: wild, text: wild, deniedBy: wild } },
       { case: 'closed', value: { reason: wild } },
+      { case: 'finding', value: { name: wild } },
     ] satisfies RecordedEventInit[]) {
       const lines = transcriptLines(create(RecordedEventSchema, { at, event }));
       for (const line of lines) assert.doesNotMatch(line, /[\p{Cc}\p{Cf}]/u);

@@ -1,15 +1,17 @@
 /** A session's record as a person reads it: one event in one to few lines. */
 import { StringDecoder } from 'node:string_decoder';
-import type {
-  ChannelClosed,
-  ChannelOpened,
-  ChannelOutput,
-  Parameter,
-  RecordedEvent,
-  SessionClosed,
-  SessionOpened,
-  Statement,
-  StatementResult,
+import {
+  type ChannelClosed,
+  type ChannelOpened,
+  type ChannelOutput,
+  type Finding,
+  FindingKind,
+  type Parameter,
+  type RecordedEvent,
+  type SessionClosed,
+  type SessionOpened,
+  type Statement,
+  type StatementResult,
 } from '../proto/gen/writ/gateway/v1/recording_pb.ts';
 import { RowLines } from './row-lines.ts';
 import { printable } from './table.ts';
@@ -41,6 +43,8 @@ export class Transcript {
         return statementLines(time, event.value);
       case 'result':
         return [`${time}  #${event.value.number}       ${resultText(event.value)}`];
+      case 'finding':
+        return [`${time}  ${findingText(event.value)}`];
       case 'rows':
         return this.#rows.lines(event.value).map((line) => `${INDENT}${line}`);
       case 'channelOpened':
@@ -174,6 +178,16 @@ function endText(closed: ChannelClosed): string {
   const how = exitStatus === undefined ? signal : `exit status ${exitStatus}`;
   const omitted = bytesOmitted === 0n ? '' : `, ${bytesOmitted} of them not kept`;
   return `${how}, ${bytesUp} bytes up, ${bytesDown} down${omitted}`;
+}
+
+const FINDINGS: Partial<Record<FindingKind, string>> = {
+  [FindingKind.MASKED]: 'masked by the detector',
+  [FindingKind.SHOWN]: 'shown, found by the detector',
+  [FindingKind.UNMASKED]: 'UNMASKED column',
+};
+
+function findingText({ kind, name, count }: Finding): string {
+  return `found    ${FINDINGS[kind] ?? 'something'} ${printable(name)} (${count})`;
 }
 
 function statementLines(time: string, statement: Statement): string[] {

@@ -27,11 +27,8 @@ async function run(flags: Flags, io: VerbIo): Promise<void> {
   const request = { files, dryRun, prune: flags.prune === true };
   const { changes } = await io.admin(ResourceService).apply(request, { signal: io.signal });
   if (flags.json === true) {
-    const rows = changes.map(({ kind, name, action, differences }) => ({
-      kind,
-      name,
-      action,
-      differences,
+    const rows = changes.map(({ kind, name, action, differences, warnings }) => ({
+      ...{ kind, name, action, differences, warnings },
     }));
     io.out(JSON.stringify(rows, undefined, 2));
     return;
@@ -39,6 +36,9 @@ async function run(flags: Flags, io: VerbIo): Promise<void> {
   for (const { kind, name, action, differences } of changes) {
     io.out(`${kind} ${name} ${action}${dryRun ? ' (dry run)' : ''}`);
     for (const line of differences) io.out(`  ${printable(line)}`);
+  }
+  for (const { warnings } of changes) {
+    for (const line of warnings) io.err(`warning: ${printable(line)}`);
   }
 }
 

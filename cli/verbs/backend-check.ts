@@ -1,8 +1,11 @@
 import { chmod, writeFile } from 'node:fs/promises';
-import { ResourceService } from '../../proto/gen/writ/admin/v1/admin_pb.ts';
+import { GatewayRegistryService, ResourceService } from '../../proto/gen/writ/admin/v1/admin_pb.ts';
 import { Fault } from '../../runtime/fault.ts';
+import { backendDatabase, urlOfDatabase } from '../backend-database.ts';
+import { checkServerNames } from '../check-server-names.ts';
 import { databaseUrl } from '../database-url.ts';
-import type { Finding } from '../postgres-finding.ts';
+import type { DeclaredBackend } from '../postgres-check-subject.ts';
+import { bySeverity, type Finding } from '../postgres-finding.ts';
 import { printable } from '../table.ts';
 import { ExitStatus, type Flags, textFlag, type Verb, type VerbIo } from '../verb.ts';
 
@@ -13,6 +16,7 @@ export const backendCheck: Verb = {
     'Name all that undoes the protection of a database; exit status 1 if anything is critical',
   options: {
     url: { type: 'string' },
+    database: { type: 'string' },
     repairs: { type: 'string' },
     json: { type: 'boolean', default: false },
   },
@@ -20,21 +24,36 @@ export const backendCheck: Verb = {
 };
 
 async function run(flags: Flags, io: VerbIo, [backend = '']: readonly string[]): Promise<void> {
-  const url = databaseUrl(flags, 'backend check');
   const { withPostgres } = await import('../postgres-catalog.ts');
   const { checkPostgres } = await import('../postgres-check.ts');
   const { declaredBackend } = await import('../postgres-check-subject.ts');
   const { resources } = await io.admin(ResourceService).listResources({}, { signal: io.signal });
-  const declared = declaredBackend(backend, resources);
-  const findings = await withPostgres({ connectionString: url }, (client) =>
+  const declared = declaredBackend(backend, resources, (one) =>
+    backendDatabase(flags, backend, one),
+  );
+  const url = urlOfDatabase(databaseUrl(flags, 'backend check'), flags, declared.database);
+  const found = await withPostgres({ connectionString: url }, (client) =>
     checkPostgres(client, declared),
   ).catch((cause: Error) => {
     throw new Fault('BACKEND_FAILED', `cannot check the database: ${cause.message}`, { cause });
   });
+  const findings = bySeverity([...found, ...(await namesNotProved(backend, declared, io))]);
   const repairs = textFlag(flags, 'repairs');
   if (repairs !== undefined) await writeRepairs(repairs, backend, findings, io);
   print(findings, flags.json === true, io);
   if (findings.some(({ severity }) => severity === 'critical')) throw new ExitStatus(1);
+}
+
+async function namesNotProved(
+  backend: string,
+  { serverNames }: DeclaredBackend,
+  io: VerbIo,
+): Promise<Finding[]> {
+  if (serverNames.length === 0) return [];
+  const { gateways } = await io
+    .admin(GatewayRegistryService)
+    .listGateways({}, { signal: io.signal });
+  return checkServerNames(backend, serverNames, gateways);
 }
 
 async function writeRepairs(

@@ -5,8 +5,12 @@ import {
   ResourceService,
   SshService,
 } from '../../proto/gen/writ/admin/v1/admin_pb.ts';
+import { systemClock } from '../../runtime/clock.ts';
+import { parseDuration } from '../../runtime/duration.ts';
 import { Fault } from '../../runtime/fault.ts';
+import { backendDatabase, urlOfDatabase } from '../backend-database.ts';
 import { databaseUrl } from '../database-url.ts';
+import type { DeclaredBackend } from '../postgres-check-subject.ts';
 import type { GrantProof } from '../postgres-prove.ts';
 import { printable } from '../table.ts';
 import { ExitStatus, type Flags, textFlag, type Verb, type VerbIo } from '../verb.ts';
@@ -17,7 +21,9 @@ export const backendProve: Verb = {
   summary: 'Log in as session roles, try to read classified columns, and sign what was found',
   options: {
     url: { type: 'string' },
+    database: { type: 'string' },
     grant: { type: 'string' },
+    every: { type: 'string' },
     out: { type: 'string' },
     verify: { type: 'string' },
     json: { type: 'boolean', default: false },
@@ -26,6 +32,7 @@ export const backendProve: Verb = {
 };
 
 const NAMESPACE = 'writ-proof';
+const A_MONTH_SECONDS = 31 * 24 * 3600;
 const MAXIMUM_BYTES = 4 * 1024 * 1024;
 
 async function run(flags: Flags, io: VerbIo, [backend]: readonly string[]): Promise<void> {
@@ -33,21 +40,59 @@ async function run(flags: Flags, io: VerbIo, [backend]: readonly string[]): Prom
   if (file !== undefined) return verify(file, io);
   if (backend === undefined)
     throw new Fault('USAGE', 'backend prove: name a backend, or --verify FILE');
-  const url = databaseUrl(flags, 'backend prove');
+  const every = textFlag(flags, 'every');
+  const leaks =
+    every === undefined
+      ? await proveOnce(flags, io, backend)
+      : await proveAgain(flags, io, {
+          backend,
+          everySeconds: parseDuration(every, '--every', A_MONTH_SECONDS),
+        });
+  if (leaks > 0) throw new ExitStatus(1);
+}
+
+/** Until it is interrupted. @returns how many leaks all rounds found */
+async function proveAgain(
+  flags: Flags,
+  io: VerbIo,
+  { backend, everySeconds }: { readonly backend: string; readonly everySeconds: number },
+): Promise<number> {
+  const { repeatProof } = await import('../repeat-proof.ts');
+  const { driftOf } = await import('../postgres-prove.ts');
+  let leaks = 0;
+  await repeatProof({
+    everySeconds,
+    clock: systemClock,
+    signal: io.signal,
+    prove: async (why) => {
+      io.err(`${new Date().toISOString()} proving ${why}`);
+      leaks += await proveOnce(flags, io, backend);
+    },
+    drift: async () => driftOf((await subjectOf(flags, io, backend)).url),
+    failed: (error) => {
+      if (io.signal.aborted) return;
+      io.err(`${new Date().toISOString()} ${Fault.from(error).message}`);
+    },
+  });
+  return leaks;
+}
+
+/** What is declared now, and where it is. */
+async function subjectOf(flags: Flags, io: VerbIo, backend: string) {
   const { declaredBackend } = await import('../postgres-check-subject.ts');
-  const { leaksIn, proveGrant } = await import('../postgres-prove.ts');
   const { resources } = await io.admin(ResourceService).listResources({}, { signal: io.signal });
-  const declared = declaredBackend(backend, resources);
-  const wanted = textFlag(flags, 'grant');
-  const grants = declared.grants.filter(({ name }) => wanted === undefined || name === wanted);
-  if (grants.length === 0)
-    throw new Fault('USAGE', `backend ${backend} has no such grant to prove`);
-  if (declared.classified.length === 0) {
-    throw new Fault(
-      'USAGE',
-      `backend ${backend} has no classified column: there is nothing to prove`,
-    );
-  }
+  const declared = declaredBackend(backend, resources, (one) =>
+    backendDatabase(flags, backend, one),
+  );
+  const url = urlOfDatabase(databaseUrl(flags, 'backend prove'), flags, declared.database);
+  return { declared, url };
+}
+
+/** Tries, signs and tells. @returns how many leaks there are */
+async function proveOnce(flags: Flags, io: VerbIo, backend: string): Promise<number> {
+  const { leaksIn, proveGrant } = await import('../postgres-prove.ts');
+  const { declared, url } = await subjectOf(flags, io, backend);
+  const grants = grantsOf(flags, declared);
   const proofs: GrantProof[] = [];
   for (const grant of grants) {
     proofs.push(
@@ -71,7 +116,22 @@ async function run(flags: Flags, io: VerbIo, [backend]: readonly string[]): Prom
   await write(textFlag(flags, 'out'), signed);
   if (flags.json === true) io.out(signed);
   else print(proofs, io);
-  if (leaks > 0) throw new ExitStatus(1);
+  return leaks;
+}
+
+function grantsOf(flags: Flags, { name: backend, grants, classified }: DeclaredBackend) {
+  const wanted = textFlag(flags, 'grant');
+  const found = grants.filter(({ name }) => wanted === undefined || name === wanted);
+  if (found.length === 0) {
+    throw new Fault('USAGE', `backend ${backend} has no such grant to prove`);
+  }
+  if (classified.length === 0) {
+    throw new Fault(
+      'USAGE',
+      `backend ${backend} has no classified column: there is nothing to prove`,
+    );
+  }
+  return found;
 }
 
 async function write(file: string | undefined, signed: string): Promise<void> {

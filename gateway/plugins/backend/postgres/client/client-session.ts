@@ -10,11 +10,9 @@ import { Fault } from '../../../../../runtime/fault.ts';
 import type { Logger } from '../../../../../runtime/log.ts';
 import type { GatewayMetrics } from '../../../../metrics.ts';
 import type { Session } from '../../../../session/session-desk.ts';
-import type { ResultGuard } from '../masking/result-guard.ts';
 import { type RelayEnd, relay } from '../relay/relay.ts';
-import type { JudgedStatement } from '../relay/statement-log.ts';
 import { EarlyDial } from '../upstream/early-dial.ts';
-import { type BackendConnection, logIn } from '../upstream/login.ts';
+import { type BackendConnection, isLoginRefused, logIn } from '../upstream/login.ts';
 import {
   authenticationOk,
   backendKeyData,
@@ -22,49 +20,31 @@ import {
   parameterStatus,
   readyForQuery,
 } from '../wire/backend-messages.ts';
-import { endSqlstate, errorResponse, fatal, startupError } from '../wire/errors.ts';
+import {
+  endSqlstate,
+  errorResponse,
+  fatal,
+  type PostgresError,
+  startupError,
+} from '../wire/errors.ts';
 import type { CancelRegistry } from './cancel.ts';
 import type { ConnectionLife } from './connection-life.ts';
 import { endClient } from './end-client.ts';
-import { breaksPin, PINNED_SETTINGS } from './settings.ts';
+import type { RoleCredential, RoleKeeper, ServedBackend } from './served-backend.ts';
+import { SettingRules } from './setting-rules.ts';
+import { breaksPin, PINNED_SETTINGS, settingRefused } from './settings.ts';
 import type { Startup } from './startup.ts';
-
-/** Makes and removes the roles that sessions log in as. */
-export interface RoleKeeper {
-  /** A role that can log in once, with the rights of `group`. */
-  open(request: {
-    group: string;
-    viewSchema: string;
-    sessionId: string;
-    /** Called when the role is about to be opened. */
-    onTurn?(): void;
-  }): Promise<RoleCredential>;
-  /** No second login (threats P5). */
-  seal(role: string): Promise<void>;
-  /** Ends what it runs and removes it. */
-  close(role: string): Promise<void>;
-}
-
-export interface RoleCredential {
-  readonly role: string;
-  readonly password: string;
-}
-
-/** What runs for one backend. */
-export interface ServedBackend {
-  readonly roles: RoleKeeper;
-  /** Masks what the database does not; undefined if nothing is masked here. */
-  readonly guard: ResultGuard | undefined;
-  judge(sql: string, grant: { rights: PostgresRights; hmacKey: Uint8Array }): JudgedStatement;
-}
 
 export interface ClientSessionOptions {
   readonly socket: Socket;
   readonly session: Session;
   readonly startup: Startup;
   readonly life: Pick<ConnectionLife, 'signal'>;
-  /** @throws Fault UNAVAILABLE for a backend that is not served */
-  readonly backendNamed: (name: string) => ServedBackend;
+  /**
+   * @param database as grants name it
+   * @throws Fault UNAVAILABLE for a backend or database that is not served
+   */
+  readonly backendNamed: (name: string, database: string) => ServedBackend;
   readonly cancels: CancelRegistry;
   readonly clock: Clock;
   readonly metrics: Pick<GatewayMetrics, 'backendLoginDuration' | 'statements'>;
@@ -75,17 +55,25 @@ export interface ClientSessionOptions {
 
 /** How long a session stays open for its role to go. */
 const ROLE_CLOSE_MS = 2000;
-/** A shared account cannot be ended by its role: the server looks itself whether the gateway is there. */
+/**
+ * A shared account cannot be ended by its role, nor a session on a standby that the gateway cannot reach:
+ * the server looks itself whether the gateway is there.
+ */
 const ENDS_WITH_CONNECTION = ['client_connection_check_interval', '1s'] as const;
 
 interface Place {
   readonly backend: PostgresBackend;
   readonly rights: PostgresRights;
   readonly served: ServedBackend;
+  readonly settings: SettingRules;
 }
 
 interface DialedPlace extends Place {
   readonly dialing: EarlyDial;
+}
+
+interface ConnectedRole extends Omit<RoleCredential, 'password'> {
+  readonly connected: BackendConnection;
 }
 
 /** One session from its role in the backend to the end of both connections. */
@@ -97,16 +85,24 @@ export class ClientSession {
   }
 
   async run(): Promise<void> {
-    const { session, life } = this.#options;
+    const { session, life, socket } = this.#options;
     try {
       const place = this.#place();
+      const refusal = this.#refusedSetting(place);
+      if (refusal !== undefined) {
+        session.end(refusal.message);
+        await endClient(socket, errorResponse(refusal));
+        return;
+      }
       life.signal.throwIfAborted();
-      using dialing = new EarlyDial(place.backend);
+      using dialing = new EarlyDial();
       const credential = await place.served.roles.open({
         group: place.rights.groupRole,
         viewSchema: place.rights.viewSchema,
         sessionId: session.id,
-        onTurn: () => void dialing.start(),
+        lifeMs: session.expiresAt.getTime() - this.#options.clock.now().getTime(),
+        replica: place.rights.replica,
+        onTurn: (address) => void dialing.start(address),
       });
       await this.#useRole({ ...place, dialing }, credential);
     } catch (error) {
@@ -116,16 +112,17 @@ export class ClientSession {
   }
 
   /** Whatever happens, the role is dropped, and the client is told why meanwhile. */
-  async #useRole(place: DialedPlace, { role, password }: RoleCredential): Promise<void> {
+  async #useRole(place: DialedPlace, credential: RoleCredential): Promise<void> {
+    const { role, address } = credential;
     const { socket, life } = this.#options;
     const { roles } = place.served;
     let connected: BackendConnection | undefined;
     let words: Promise<void> | undefined;
     try {
-      connected = await this.#logIn(place, { role, password });
+      connected = await this.#logIn(place, credential);
       await roles.seal(role);
       life.signal.throwIfAborted();
-      const end = await this.#relay(place, { role, connected });
+      const end = await this.#relay(place, { role, address, connected });
       if (end.by === 'client') connected.socket.end();
       else connected.socket.destroy();
       this.#noteEnd(end);
@@ -179,31 +176,50 @@ export class ClientSession {
     if (type.case !== 'postgres' || rights.case !== 'postgres') {
       throw new Fault('PERMISSION_DENIED', 'the grant gives no rights on a PostgreSQL backend');
     }
-    const served = backendNamed(session.backend.name);
-    return { backend: type.value, rights: rights.value, served };
+    const served = backendNamed(session.backend.name, rights.value.database);
+    const settings = new SettingRules(served.postgres);
+    return { backend: served.postgres, rights: rights.value, served, settings };
+  }
+
+  /** What the client asks for as it connects is judged as what it sets later. */
+  #refusedSetting({ rights, settings }: Place): PostgresError | undefined {
+    if (rights.statements.includes('any')) return undefined;
+    for (const [name, value] of this.#options.startup.settings) {
+      const rule = settings.refuse([{ name, value }]);
+      if (rule !== undefined) return settingRefused(name, rule);
+    }
+    return undefined;
   }
 
   async #logIn(
-    { backend, rights, dialing }: DialedPlace,
-    { role, password }: RoleCredential,
+    { backend, rights, dialing, settings: rules }: DialedPlace,
+    { role, password, iterations, address, refused }: RoleCredential,
   ): Promise<BackendConnection> {
     const { startup, life, clock, metrics, session } = this.#options;
     const startedMs = clock.monotonicMs();
-    const settings = new Map([...startup.settings, ...grantSettings(rights), ...PINNED_SETTINGS]);
+    const settings = new Map([
+      ...rules.startingTimeouts(),
+      ...startup.settings,
+      ...grantSettings(rights),
+      ...PINNED_SETTINGS,
+    ]);
     // Otherwise the role's own holds: the views, then the schemas of the granted tables.
-    if (backend.enforce === Enforce.GATEWAY) settings.set(...ENDS_WITH_CONNECTION);
+    if (backend.enforce === Enforce.GATEWAY || rights.replica) {
+      settings.set(...ENDS_WITH_CONNECTION);
+    }
     const theirs = startup.settings.get('search_path');
     if (theirs !== undefined && hasViewsInFront(backend)) {
       settings.set('search_path', `${rights.viewSchema}, ${theirs}`);
     }
-    const connected = await logIn({
-      address: backend,
-      dialing,
-      database: backend.database,
-      role,
-      password,
-      settings,
+    const login = {
+      ...{ address, dialing, database: backend.database, role, settings },
+      ...(iterations && { iterations }),
       signal: life.signal,
+    };
+    const connected = await logIn({ ...login, password }).catch(async (error: unknown) => {
+      const changed = isLoginRefused(error) ? await refused?.() : undefined;
+      if (changed === undefined) throw error;
+      return await logIn({ ...login, password: changed });
     });
     const broken = connected.parameters.find(([name, value]) => breaksPin(name, value, role));
     if (broken !== undefined) {
@@ -216,17 +232,21 @@ export class ClientSession {
   }
 
   async #relay(
-    { backend: address, rights, served }: Place,
-    { role, connected }: { role: string; connected: BackendConnection },
+    { rights, served }: Place,
+    { role, address, connected }: ConnectedRole,
   ): Promise<RelayEnd> {
     const { socket, session, cancels, clientAddress, clock, metrics } = this.#options;
     const { key, parameters } = connected;
     const { spiffeId } = session.identity;
     const backend = session.backend.name;
-    const cancellable = cancels.add({ key, address, clientAddress, spiffeId });
+    let cancelUnseen = () => false;
+    const cancellable = cancels.add({
+      ...{ key, address, clientAddress, spiffeId },
+      cancelUnseen: () => cancelUnseen(),
+    });
     try {
       socket.write(this.#greeting(parameters, { ...key, secret: cancellable.secret }));
-      return await relay({
+      const end = await relay({
         client: socket,
         backend: connected.socket,
         session,
@@ -234,11 +254,18 @@ export class ClientSession {
         role,
         mayListen: rights.statements.some((name) => name === 'listen' || name === 'any'),
         keepsRows: rights.recording?.rows === true,
-        guard: served.guard,
+        guard: served.guard?.forSession(),
         judge: (sql) => served.judge(sql, { rights, hmacKey: session.hmacKey }),
+        onCancel: (cancel) => {
+          cancelUnseen = cancel;
+        },
+        judgeLong: (text, signal) =>
+          served.judgeLong(text, { rights, hmacKey: session.hmacKey }, signal),
         onStatement: (statementClass, outcome) =>
           metrics.statements.inc({ backend, class: statementClass, outcome }),
       });
+      if (end.by === 'gateway') void cancellable.interrupt();
+      return end;
     } finally {
       cancellable.remove();
     }

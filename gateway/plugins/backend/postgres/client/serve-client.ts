@@ -1,7 +1,11 @@
 import { Fault } from '../../../../../runtime/fault.ts';
 import type { WatchedSource } from '../../../../../runtime/watched.ts';
 import type { GatewaySnapshot } from '../../../../access/snapshot.ts';
-import { type SessionDesk, svidPeer } from '../../../../session/session-desk.ts';
+import {
+  type SessionDesk,
+  type SessionRequest,
+  svidPeer,
+} from '../../../../session/session-desk.ts';
 import type { ClientConnection } from '../../backend.ts';
 import { errorResponse, fatal, startupError } from '../wire/errors.ts';
 import { CANCEL_REQUEST } from '../wire/frontend-messages.ts';
@@ -76,8 +80,14 @@ async function readClientStartup(
 }
 
 /** A `user` that is no grant's name, as the one that psql takes from the system, names none. */
-function wishOf(startup: Startup, { peer, address }: ClientConnection, options: ServeOptions) {
+function wishOf(
+  startup: Startup,
+  { peer, address, socket }: ClientConnection,
+  options: ServeOptions,
+): SessionRequest {
   const grant = options.snapshot.value.grants.has(startup.user) ? startup.user : '';
   const { database: backend, client } = startup;
-  return { backend, grant, peer: svidPeer(peer), address, client };
+  const { servername: serverName } = socket;
+  const wish = { backend, grant, peer: svidPeer(peer), address, client };
+  return serverName ? { ...wish, serverName } : wish;
 }

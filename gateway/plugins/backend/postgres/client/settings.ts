@@ -14,50 +14,42 @@ export const PINNED_SETTINGS: ReadonlyMap<string, string> = new Map([
 /** Settings that change who the session is: never from a client. */
 const IDENTITY_SETTINGS: ReadonlySet<string> = new Set(['role', 'session_authorization']);
 
-const ALLOWED: ReadonlySet<string> = new Set([
-  'application_name',
-  'bytea_output',
-  'client_min_messages',
-  'datestyle',
-  'default_transaction_deferrable',
-  'default_transaction_isolation',
-  'default_transaction_read_only',
-  'extra_float_digits',
-  'geqo',
-  'idle_in_transaction_session_timeout',
-  'intervalstyle',
-  'jit',
-  'lock_timeout',
-  'search_path',
-  'statement_timeout',
-  'timezone',
-  'xmloption',
-]);
-
 /** Kept with the session, unknown to the server: why the client opens it. */
 export const REASON_SETTING = 'writ.reason';
 
-/** What a client may ask to have set; undefined if `name` is fine with `value`. */
-export function refuseSetting(name: string, value: string): PostgresError | undefined {
-  const pinned = PINNED_SETTINGS.get(name);
-  if (pinned !== undefined) {
-    if (isPinnedValue(name, value)) return undefined;
-    return refused(`setting "${name}" is pinned to ${pinned} by the gateway`);
-  }
-  if (ALLOWED.has(name) || name === REASON_SETTING) return undefined;
-  if (IDENTITY_SETTINGS.has(name)) {
-    return refused(`setting "${name}" belongs to the gateway: the grant decides who you are`);
-  }
-  return refused(`setting "${name}" cannot be set through the gateway`);
+/** Names of the rules that refuse to change what the gateway rests on, whatever grant or backend say. */
+export type PinnedRule = 'pinned-setting' | 'set-role';
+
+/**
+ * Whether a change is one that no session may make. `role` may be set to `none` alone: that is what it is.
+ * @param name in lower case
+ * @param value undefined if the statement does not tell it
+ */
+export function refusePinned(name: string, value: string | undefined): PinnedRule | undefined {
+  if (name === 'role') return value?.toLowerCase() === 'none' ? undefined : 'set-role';
+  if (name === 'session_authorization') return 'set-role';
+  if (!PINNED_SETTINGS.has(name)) return undefined;
+  return value !== undefined && isPinnedValue(name, value) ? undefined : 'pinned-setting';
+}
+
+/** Whether it is the gateway's, so that no backend's document has a say. */
+export function isGatewaysSetting(name: string): boolean {
+  return PINNED_SETTINGS.has(name) || IDENTITY_SETTINGS.has(name) || name === REASON_SETTING;
+}
+
+/** What a client is told that asks, when it connects, for a setting which it may not have. */
+export function settingRefused(name: string, rule: string): PostgresError {
+  const message = `setting "${name}" cannot be set through the gateway: ${rule}`;
+  return { severity: 'FATAL', sqlstate: '42501', message };
 }
 
 /**
  * Whether a value that a client names, or that the backend reports, is the pinned one. Clients write
- * the encoding as `utf-8`, `'utf-8'`, `UTF8`, `unicode`.
+ * the encoding as `utf-8`, `'utf-8'`, `utf_8`, `UTF8`, `unicode`: the server looks at letters and digits.
  */
 export function isPinnedValue(name: string, value: string): boolean {
   const plain = value.toLowerCase().replaceAll(/[^a-z0-9_]/g, '');
-  if (name === 'client_encoding') return plain === 'utf8' || plain === 'unicode';
+  if (name === 'client_encoding') return ['utf8', 'unicode'].includes(plain.replaceAll('_', ''));
   if (name === 'standard_conforming_strings') return ['on', 'true', 'yes', '1'].includes(plain);
   return plain === PINNED_SETTINGS.get(name);
 }
@@ -106,8 +98,4 @@ function splitWords(options: string): string[] {
     words.push(word.replaceAll(/\\([\s\S])/g, '$1'));
   }
   return words;
-}
-
-function refused(message: string): PostgresError {
-  return { severity: 'FATAL', sqlstate: '42501', message };
 }

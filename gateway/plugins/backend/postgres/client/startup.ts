@@ -19,7 +19,13 @@ import {
 } from '../wire/frontend-messages.ts';
 import { readExactly } from '../wire/read-exactly.ts';
 import { endClient } from './end-client.ts';
-import { PINNED_SETTINGS, parseOptions, REASON_SETTING, refuseSetting } from './settings.ts';
+import {
+  PINNED_SETTINGS,
+  parseOptions,
+  REASON_SETTING,
+  refusePinned,
+  settingRefused,
+} from './settings.ts';
 
 /** As PostgreSQL's own MAX_STARTUP_PACKET_LENGTH. */
 const LONGEST_STARTUP_PACKET = 10_000;
@@ -31,7 +37,7 @@ export interface Startup {
   readonly user: string;
   /** Names the backend; empty if the client gave none. */
   readonly database: string;
-  /** Settings for the backend, by name in lower case; each is on the allow-list. */
+  /** Settings for the backend, by name in lower case; none is pinned, all else is untrusted. */
   readonly settings: ReadonlyMap<string, string>;
   /** What the record keeps of the client's words. */
   readonly client: Readonly<Record<string, string>>;
@@ -164,8 +170,8 @@ function collectWishes(pairs: readonly (readonly [string, string])[]): Wishes | 
   const settings = new Map<string, string>();
   // As in the server: what stands in its own field wins over `options`.
   for (const [name, value] of [...fromOptions, ...Object.entries(rest)]) {
-    const refusal = refuseSetting(name, value);
-    if (refusal !== undefined) return refusal;
+    const rule = refusePinned(name, value);
+    if (rule !== undefined) return settingRefused(name, rule);
     settings.set(name, value);
   }
   return { user, database, settings };

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import pg from 'pg';
+import { FindingKind } from '../../../../../proto/gen/writ/gateway/v1/recording_pb.ts';
 import { GatewayEnforced } from '../../../../../test/fixtures/gateway-enforced.ts';
 import { LEAK_CORPUS } from '../../../../../test/fixtures/leak-corpus.ts';
 import {
@@ -159,6 +160,8 @@ for (const version of POSTGRES_VERSIONS) {
         assert.equal(error?.message, `refused by the gateway: ${rule}`, sql);
         assert.equal(error?.sqlstate, '42501');
       }
+      const copy = await ask(query('copy customers to stdout'));
+      assert.ok(copy.some(({ body }) => body.includes('read the table by a SELECT')));
     });
 
     it('G22 tells no value in errors, notices and settings', async () => {
@@ -300,6 +303,13 @@ for (const version of POSTGRES_VERSIONS) {
       assert.equal(
         rows[0].note,
         `paid by ${'*'.repeat(16)}, ${'*'.repeat(11)}, ${'*'.repeat(24)}, ${'*'.repeat(10)}`,
+      );
+      const found = world.sessions
+        .at(-1)
+        ?.events.flatMap((event) => (event.case === 'finding' ? [event.value] : []));
+      assert.deepEqual(
+        found?.map(({ kind, name, count }) => [kind, name, count]),
+        ['card', 'ssn', 'email', 'own'].map((name) => [FindingKind.MASKED, name, 1n]),
       );
       await driver.end();
     });

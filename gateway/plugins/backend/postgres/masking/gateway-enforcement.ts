@@ -5,24 +5,31 @@ import {
 } from '../../../../../proto/gen/writ/resource/v1/resource_pb.ts';
 import type { Clock } from '../../../../../runtime/clock.ts';
 import type { Logger } from '../../../../../runtime/log.ts';
-import { ControlConnections } from '../upstream/control.ts';
+import type { LoginSource } from '../../../../credentials/login-source.ts';
+import { PrimaryControl } from '../upstream/primary.ts';
 import { Detectors, type OnFound } from './detectors/detectors.ts';
 import type { Classification } from './masked-relations.ts';
 import { ResultGuard } from './result-guard.ts';
+import type { SecondWall } from './second-wall.ts';
 import { SharedAccount } from './shared-account.ts';
 import { WireMasking } from './wire-masking.ts';
 
 export interface EnforcementOptions {
+  /** Of the account; disposed with the enforcement. */
+  readonly source: LoginSource;
   readonly classification: Classification;
   readonly clock: Clock;
   readonly log: Logger;
   readonly onFound: OnFound;
 }
 
-/** What looks at results of a backend whose database masks. @returns undefined if nothing is looked for */
-export function detectorGuard(backend: PostgresBackend, onFound: OnFound): ResultGuard | undefined {
-  const detectors = Detectors.of(backend, onFound);
-  return detectors === undefined ? undefined : new ResultGuard({ rules: undefined, detectors });
+/** What looks at results of a backend whose database masks. */
+export function databaseGuard(
+  backend: PostgresBackend,
+  parts: { readonly wall: SecondWall | undefined; readonly onFound: OnFound },
+): ResultGuard {
+  const detectors = Detectors.of(backend, parts.onFound);
+  return new ResultGuard({ rules: undefined, detectors, wall: parts.wall });
 }
 
 /** Where the gateway alone keeps sessions to their rights: all that it needs for one backend. */
@@ -30,7 +37,8 @@ export class GatewayEnforcement implements AsyncDisposable {
   readonly masking: WireMasking;
   readonly account: SharedAccount;
   readonly guard: ResultGuard;
-  readonly #control: ControlConnections;
+  readonly #control: PrimaryControl;
+  readonly #source: LoginSource;
 
   /** @returns undefined for a backend whose database enforces */
   static of(backend: PostgresBackend, options: EnforcementOptions): GatewayEnforcement | undefined {
@@ -44,16 +52,17 @@ export class GatewayEnforcement implements AsyncDisposable {
     const ends = backend.exception?.expiresAt;
     // Without an exception there is nothing to allow it.
     const expiresAt = ends === undefined ? new Date(0) : timestampDate(ends);
-    const control = new ControlConnections(backend);
+    const control = new PrimaryControl(backend, options.source);
     const masking = new WireMasking({
       query: (text, values) => control.query(text, values),
       ...{ classification, expiresAt, clock, log },
     });
     this.#control = control;
+    this.#source = options.source;
     this.masking = masking;
     this.account = new SharedAccount({
-      address: backend,
-      ...{ expiresAt, clock, ready: () => masking.ready() },
+      source: options.source,
+      ...{ expiresAt, clock, ready: () => masking.ready(), locate: () => control.locate() },
     });
     const detectors = Detectors.of(backend, onFound);
     this.guard = new ResultGuard({ rules: masking.rules, detectors });
@@ -66,5 +75,6 @@ export class GatewayEnforcement implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.masking[Symbol.asyncDispose]();
     await this.#control[Symbol.asyncDispose]();
+    await this.#source[Symbol.asyncDispose]();
   }
 }

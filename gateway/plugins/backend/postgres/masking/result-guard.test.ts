@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { create } from '@bufbuild/protobuf';
+import { FindingKind } from '../../../../../proto/gen/writ/gateway/v1/recording_pb.ts';
 import {
   DetectorAction,
   DetectorSchema,
@@ -17,11 +18,10 @@ const RULES: ResultRules = {
   outdated: () => undefined,
 };
 
-function detecting(): ResultGuard {
-  const action = DetectorAction.MASK;
+function detecting(action: DetectorAction = DetectorAction.MASK, told: string[] = []): ResultGuard {
   const detectors = Detectors.of(
     { detectors: [create(DetectorSchema, { kind: 'ssn', action })], patterns: [] },
-    () => undefined,
+    (detector) => told.push(detector),
   );
   return new ResultGuard({ rules: undefined, detectors });
 }
@@ -56,8 +56,26 @@ describe('ResultGuard', () => {
       }
     });
 
+    it('counts what they find in each session by itself', () => {
+      for (const [action, kind] of [
+        [DetectorAction.MASK, FindingKind.MASKED],
+        [DetectorAction.ALERT, FindingKind.SHOWN],
+      ] as const) {
+        const told: string[] = [];
+        const shared = detecting(action, told);
+        const [one, other] = [shared.forSession(), shared.forSession()];
+        for (let left = 3; left > 0; left -= 1) {
+          const cell = row(SSN);
+          one.row(cell, { start: 0, end: cell.length }, undefined);
+        }
+        assert.deepEqual(one.findings.take(), [{ kind, name: 'ssn', count: 3n }]);
+        assert.ok(one.findings.isEmpty && other.findings.isEmpty);
+        assert.deepEqual(told, ['ssn', 'ssn', 'ssn']);
+      }
+    });
+
     it('needs rows whole and no description', () => {
-      assert.equal(detecting().needsDescription, false);
+      assert.equal(detecting().describes, 'nothing');
       assert.equal(detecting().mustHold('d', undefined), true);
     });
 

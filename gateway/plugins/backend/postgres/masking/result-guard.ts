@@ -1,8 +1,10 @@
 import { Fault } from '../../../../../runtime/fault.ts';
 import { BodyReader } from '../wire/message-body.ts';
 import type { Detectors } from './detectors/detectors.ts';
+import { Findings } from './findings.ts';
 import { maskRow, planResult, type ResultPlan, type ResultRules } from './result-plan.ts';
 import { scrubFields } from './scrub-fields.ts';
+import type { SecondWall } from './second-wall.ts';
 import type { StatementReach } from './statement-reach.ts';
 
 /** What is known of one statement's results, as they come. */
@@ -18,6 +20,14 @@ export class StatementResult {
   }
 }
 
+export interface ResultGuardParts {
+  /** Undefined where the database masks. */
+  readonly rules: ResultRules | undefined;
+  readonly detectors: Detectors | undefined;
+  /** Where the database masks. */
+  readonly wall?: Pick<SecondWall, 'unmaskedIn'> | undefined;
+}
+
 const HEADER_BYTES = 5;
 const BINARY = 1;
 const PROCESS_ID_BYTES = 4;
@@ -25,23 +35,44 @@ const PROCESS_ID_BYTES = 4;
 const FREE_SETTINGS: ReadonlySet<string> = new Set(['application_name', 'search_path']);
 const DROPPED = Buffer.alloc(0);
 
-/** Looks at all that a backend says to its clients, and masks. Keeps nothing of any session. */
+/** Looks at all that a backend says to a client, and masks. */
 export class ResultGuard {
   readonly #rules: ResultRules | undefined;
   readonly #detectors: Detectors | undefined;
+  readonly #wall: Pick<SecondWall, 'unmaskedIn'> | undefined;
+  /** Of the session, if the guard is one session's. */
+  readonly findings: Findings;
 
-  /** @param parts.rules undefined where the database masks */
-  constructor(parts: {
-    readonly rules: ResultRules | undefined;
-    readonly detectors: Detectors | undefined;
-  }) {
+  constructor(parts: ResultGuardParts, findings = new Findings()) {
     this.#rules = parts.rules;
     this.#detectors = parts.detectors;
+    this.#wall = parts.wall;
+    this.findings = findings;
   }
 
-  /** Whether each result must be described before its rows. */
-  get needsDescription(): boolean {
-    return this.#rules !== undefined;
+  /** The same for one session, which collects what is found in it. */
+  forSession(): ResultGuard {
+    const findings = new Findings();
+    const detectors = this.#detectors?.tellingToo((name, masked) =>
+      findings.detected(name, masked),
+    );
+    return new ResultGuard({ rules: this.#rules, detectors, wall: this.#wall }, findings);
+  }
+
+  /** What must be described before it runs. */
+  get describes(): 'each result' | 'each statement' | 'nothing' {
+    if (this.#rules !== undefined) return 'each result';
+    return this.#wall === undefined ? 'nothing' : 'each statement';
+  }
+
+  /** Whether `row`, `copyData` and `mustHold` need to be asked at all. */
+  get readsRows(): boolean {
+    return this.#rules !== undefined || this.#detectors !== undefined;
+  }
+
+  /** The first classified column that a RowDescription shows past the view that masks it. */
+  unmaskedIn(body: BodyReader): string | undefined {
+    return this.#wall?.unmaskedIn(body);
   }
 
   /** Whether rows must be whole before they go on. */

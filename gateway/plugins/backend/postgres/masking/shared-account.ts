@@ -1,15 +1,21 @@
-import { readFile } from 'node:fs/promises';
 import type { PostgresBackend } from '../../../../../proto/gen/writ/resource/v1/resource_pb.ts';
 import type { Clock } from '../../../../../runtime/clock.ts';
 import { Fault } from '../../../../../runtime/fault.ts';
-import type { RoleCredential, RoleKeeper } from '../client/client-session.ts';
+import type { Login, LoginSource } from '../../../../credentials/login-source.ts';
+import type { RoleCredential, RoleKeeper } from '../client/served-backend.ts';
+import { CHOSEN_PASSWORD } from '../upstream/scram.ts';
+
+const READ_TIMEOUT_MS = 10_000;
 
 export interface SharedAccountOptions {
-  readonly address: Pick<PostgresBackend, 'loginUser' | 'loginPasswordFile'>;
+  /** Of the account's login. */
+  readonly source: LoginSource;
   readonly expiresAt: Date;
   readonly clock: Clock;
   /** Waits for what must be known before a session may begin. */
   ready(): Promise<void>;
+  /** Where the account is to be used. */
+  locate(): Promise<PostgresBackend>;
 }
 
 /**
@@ -23,15 +29,38 @@ export class SharedAccount implements RoleKeeper {
     this.#options = options;
   }
 
-  async open({ onTurn }: { onTurn?(): void }): Promise<RoleCredential> {
-    const { address, expiresAt, clock, ready } = this.#options;
+  async open({ onTurn }: { onTurn?(address: PostgresBackend): void }): Promise<RoleCredential> {
+    const { expiresAt, clock, ready, locate } = this.#options;
     if (clock.now() >= expiresAt) {
       throw new Fault('PERMISSION_DENIED', "the backend's exception has expired");
     }
     await ready();
-    const password = await readPassword(address.loginPasswordFile);
-    onTurn?.();
-    return { role: address.loginUser, password };
+    const login = await this.#login();
+    const at = await locate();
+    onTurn?.(at);
+    return {
+      role: login.user,
+      password: login.password,
+      iterations: CHOSEN_PASSWORD,
+      address: at,
+      refused: () => this.#changedPassword(login),
+    };
+  }
+
+  async #login(): Promise<Login> {
+    try {
+      return await this.#options.source.current(AbortSignal.timeout(READ_TIMEOUT_MS));
+    } catch (cause) {
+      if (cause instanceof Fault) throw cause;
+      throw new Fault('UNAVAILABLE', 'the gateway cannot log in to the backend', { cause });
+    }
+  }
+
+  /** The password may have been changed since it was read. */
+  async #changedPassword(login: Login): Promise<string | undefined> {
+    this.#options.source.rejected(login);
+    const { user, password } = await this.#login();
+    return user === login.user && password !== login.password ? password : undefined;
   }
 
   async seal(): Promise<void> {
@@ -40,13 +69,5 @@ export class SharedAccount implements RoleKeeper {
 
   async close(): Promise<void> {
     // The connection's end is the session's end.
-  }
-}
-
-async function readPassword(file: string): Promise<string> {
-  try {
-    return (await readFile(file, 'utf8')).replace(/\r?\n$/, '');
-  } catch (error) {
-    throw new Fault('UNAVAILABLE', 'the gateway cannot log in to the backend', { cause: error });
   }
 }

@@ -1,6 +1,5 @@
 import { createHmac, randomBytes } from 'node:crypto';
 import { equals, type MessageShape } from '@bufbuild/protobuf';
-import { parseSync } from 'libpg-query';
 import {
   ColumnClassSchema,
   ColumnsSchema,
@@ -8,7 +7,8 @@ import {
 } from '../../../../../proto/gen/writ/resource/v1/resource_pb.ts';
 import type { Clock } from '../../../../../runtime/clock.ts';
 import type { Logger } from '../../../../../runtime/log.ts';
-import { fieldsOf, listOf, nodeOf } from '../statements/statement-tree.ts';
+import { parseStatements } from '../statements/parser.ts';
+import { nodeOf } from '../statements/statement-tree.ts';
 import { isGranted } from './granted-relations.ts';
 import { type CatalogQuery, type Classification, MaskedRelations } from './masked-relations.ts';
 import type { RelationRules, ResultRules } from './result-plan.ts';
@@ -167,7 +167,7 @@ export class WireMasking implements AsyncDisposable {
 function read(sql: string, rights: PostgresRights, relations: MaskedRelations): WireJudgement {
   let statements: readonly unknown[];
   try {
-    statements = listOf(parseSync(sql).stmts).map((raw) => fieldsOf(raw).stmt);
+    statements = parseStatements(sql);
   } catch {
     // Refused as unreadable by the rules that all statements are under.
     return { reach: UNKNOWN_REACH, refusal: undefined };

@@ -11,6 +11,11 @@ interface Rule {
   readonly look: Look;
 }
 
+interface RuleTable {
+  readonly byByte: readonly (readonly Rule[] | undefined)[];
+  readonly masks: boolean;
+}
+
 /** Told of each finding, without its value. */
 export type OnFound = (detector: string, masked: boolean) => void;
 
@@ -20,21 +25,37 @@ const ZERO = 0x30;
 /** The detectors and patterns of one backend, as one scan over the bytes of a cell. */
 export class Detectors {
   /** Rules to try at a byte. */
-  readonly #byByte: (readonly Rule[] | undefined)[];
+  readonly #byByte: RuleTable['byByte'];
   readonly #onFound: OnFound;
   /** Whether anything is overwritten. */
   readonly masks: boolean;
 
-  private constructor(rules: readonly (readonly [string, Rule])[], onFound: OnFound) {
+  private constructor(table: RuleTable, onFound: OnFound) {
+    this.#byByte = table.byByte;
+    this.masks = table.masks;
+    this.#onFound = onFound;
+  }
+
+  static #tableOf(rules: readonly (readonly [string, Rule])[]): RuleTable {
     const byByte: Rule[][] = Array.from({ length: 256 }, () => []);
     for (const [triggers, rule] of rules) {
       for (const byte of Buffer.from(triggers, 'latin1')) byByte[byte]?.push(rule);
     }
     // What is overwritten goes before what is only told of.
     for (const some of byByte) some.sort((one, other) => Number(other.masks) - Number(one.masks));
-    this.#byByte = byByte.map((some) => (some.length === 0 ? undefined : some));
-    this.#onFound = onFound;
-    this.masks = rules.some(([, { masks }]) => masks);
+    return {
+      byByte: byByte.map((some) => (some.length === 0 ? undefined : some)),
+      masks: rules.some(([, { masks }]) => masks),
+    };
+  }
+
+  /** The same detectors, which tell of what they find here too. */
+  tellingToo(onFound: OnFound): Detectors {
+    const before = this.#onFound;
+    return new Detectors({ byByte: this.#byByte, masks: this.masks }, (detector, masked) => {
+      before(detector, masked);
+      onFound(detector, masked);
+    });
   }
 
   /** @returns undefined for a backend without any @throws PatternError */
@@ -55,7 +76,7 @@ export class Detectors {
       const rule = { name, masks: action !== DetectorAction.ALERT, look: lookFor(compiled) };
       rules.push([ALL_BYTES, rule]);
     }
-    return rules.length === 0 ? undefined : new Detectors(rules, onFound);
+    return rules.length === 0 ? undefined : new Detectors(Detectors.#tableOf(rules), onFound);
   }
 
   /** Overwrites in place what is found in the cell. */
