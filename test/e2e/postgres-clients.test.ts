@@ -43,7 +43,7 @@ describe('ordinary clients', () => {
     return runProgram('psql', ['-X', '-v', 'ON_ERROR_STOP=1', '-f', file], { env });
   }
 
-  it('run psql with its own commands', async function () {
+  it('G5 run psql with its own commands', async function () {
     this.timeout(30_000);
     if (!hasProgram('psql')) skipWithout(this, 'psql');
     const { status, stdout, stderr } = await psql(`
@@ -71,7 +71,7 @@ describe('ordinary clients', () => {
     assert.match(stdout, /customers/);
   });
 
-  it('read catalogs, set what they are used to set, and use every kind of query', async () => {
+  it('G5 read catalogs, set what they are used to set, and use every kind of query', async () => {
     const client = await workload.connect();
     for (const sql of SENT_BY_CLIENTS) {
       await assert.doesNotReject(client.query(sql), sql);
@@ -80,7 +80,7 @@ describe('ordinary clients', () => {
     await client.end();
   }).timeout(30_000);
 
-  it('keep a pool, parameters of every type and names of prepared statements', async () => {
+  it('G5 keep a pool, parameters of every type and names of prepared statements', async () => {
     const pool = new pg.Pool({ ...workload.config(), max: 4, application_name: 'pool' });
     const values = ['a', 1, true, null, new Date(0), { a: [1] }, ['x', 'y'], Buffer.from('z')];
     const text =

@@ -75,7 +75,7 @@ describe('clients that people have', () => {
     assert.equal(report.validated, workload.spiffeId);
   }).timeout(120_000);
 
-  it('psycopg: text, binary, prepared, COPY, pipeline, server-side cursor', async function () {
+  it('G5 psycopg: text, binary, prepared, COPY, pipeline, server-side cursor', async function () {
     const python = interopPython();
     if ('reason' in python) return skipWithout(this, python.reason);
     const args = [join(HERE, 'python/psycopg_client.py'), await conninfo('psycopg')];
@@ -92,7 +92,7 @@ describe('clients that people have', () => {
     assert.equal(report.fetched, 10);
   }).timeout(60_000);
 
-  it('psql: verify-full, masked rows, 42501, \\d and \\copy', async function () {
+  it('G5 psql: verify-full, masked rows, 42501, \\d and \\copy', async function () {
     if (!hasProgram('psql')) skipWithout(this, 'psql');
     const target = await conninfo('psql');
     const psql = (...args: string[]) => runProgram('psql', ['-X', '-At', target, ...args]);
@@ -108,7 +108,7 @@ describe('clients that people have', () => {
     assert.match(both.stdout, /^1$/m);
   }).timeout(60_000);
 
-  it('psql: is refused without a certificate, and without TLS in words', async function () {
+  it('G5 psql: is refused without a certificate, and without TLS in words', async function () {
     if (!hasProgram('psql')) skipWithout(this, 'psql');
     const [host, port] = up.json.gateway.postgres.split(':');
     const { ca } = await workload.writeFiles(folder);
