@@ -55,7 +55,11 @@ export const started = (
 ): Attempt => ({ name, startup, steps: [{ kind: 'simple', sql }] });
 
 /** @param client before its StartupMessage */
-export async function runAttempt(client: WireClient, attempt: Attempt): Promise<Heard> {
+export async function runAttempt(
+  client: WireClient,
+  attempt: Attempt,
+  { user = 'somebody', database = 'shop' } = {},
+): Promise<Heard> {
   const heard: WireMessage[] = [];
   const errors: { sqlstate: string; message: string }[] = [];
   const send = async (...bytes: readonly Uint8Array[]) => {
@@ -67,11 +71,11 @@ export async function runAttempt(client: WireClient, attempt: Attempt): Promise<
     if (error !== undefined) errors.push(error);
     return answer.at(-1)?.type === 'Z';
   };
-  const user = [
-    ['user', 'somebody'],
-    ['database', 'shop'],
+  const who = [
+    ['user', user],
+    ['database', database],
   ] as const;
-  let isReady = await send(startupMessage([...user, ...attempt.startup]));
+  let isReady = await send(startupMessage([...who, ...attempt.startup]));
   const opened = isReady;
   for (const step of attempt.steps) {
     for (const batch of batchesOf(step)) isReady = isReady && (await send(...batch));

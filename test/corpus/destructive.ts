@@ -10,6 +10,7 @@ const WIPE = 'delete from public.orders';
 /** Made by the superuser before the attempts: all but `purge_as_owner` run with the caller's rights. */
 export const HELPERS_SQL = `
   create function public.wipe() returns int language plpgsql as $$ begin ${WIPE}; return 1; end $$;
+  create function public.wipe_before() returns trigger language plpgsql as $$ begin ${WIPE}; return new; end $$;
   create procedure public.wipe_all() language plpgsql as $$ begin ${WIPE}; end $$;
   create function public.wipe_row(public.orders) returns int language sql as $$ ${WIPE} returning 1 $$;
   create function public.purge_as_owner() returns int language plpgsql security definer
@@ -24,13 +25,13 @@ const bytes = (...parts: readonly (string | readonly number[])[]): Buffer =>
   );
 
 /** One literal with standard_conforming_strings, two statements without. */
-const ESCAPED_QUOTE = `select 'a\\' ; ${WIPE}; --'`;
+const ESCAPED_QUOTE = `select 'a\\'' ; ${WIPE}; --'`;
 /** In GBK and SJIS the second byte, a backslash, is half of a character. */
 const HALF_A_CHARACTER = bytes(`select E'`, [0x95, 0x5c], `'; ${WIPE}; --'`);
 
 /** FunctionCall of PostgreSQL's protocol 3.0, section "Function Call". */
 function functionCall(oid: number): Buffer {
-  const body = Buffer.alloc(12);
+  const body = Buffer.alloc(10);
   body.writeInt32BE(oid, 0);
   const message = Buffer.alloc(5);
   message.write('F');
@@ -45,7 +46,7 @@ const PLAIN: readonly Attempt[] = [
   simple('update through a view', "update public.order_notes set note = ''"),
   simple('truncate', 'truncate public.orders'),
   simple('truncate cascade', 'truncate public.customers cascade'),
-  simple('drop', 'drop table public.orders'),
+  simple('drop', 'drop table public.orders cascade'),
   simple('drop schema', 'drop schema public cascade'),
   simple('alter', 'alter table public.orders add column x int'),
   simple('behind a read', `select 1; ${WIPE}`),
@@ -79,7 +80,7 @@ const BY_OTHERS: readonly Attempt[] = [
   simple('a function in FROM', 'select * from public.wipe()'),
   simple(
     'a function in a default of INSERT',
-    'insert into public.orders (customer_id, total) values (1, public.wipe()) returning id; rollback',
+    'insert into public.orders (customer_id, total) values (1, public.wipe()) returning id',
   ),
   simple('a function of a row', 'select o.wipe_row from public.orders o'),
   simple('a function of the owner', 'select public.purge_as_owner()'),
@@ -96,7 +97,7 @@ const BY_OTHERS: readonly Attempt[] = [
   ),
   simple(
     'a trigger',
-    'create trigger gone before insert on public.orders execute function public.wipe()',
+    'create trigger gone before insert on public.orders execute function public.wipe_before()',
   ),
   simple('a domain with a check', 'create domain gone as int check (public.wipe() = 1)'),
   simple('XML of a query', `select query_to_xml('${WIPE} returning id', true, true, '')`),
@@ -151,7 +152,7 @@ const OF_THE_SERVER: readonly Attempt[] = [
   ),
   simple('a large object', "select lo_from_bytea(0, 'x')"),
   simple('an extension', 'create extension file_fdw'),
-  simple('a language', 'create language plperlu'),
+  simple('a language', 'create language gone handler plpgsql_call_handler'),
   simple('a library', "load '/tmp/gone.so'"),
   simple(
     'the other backends',
@@ -166,8 +167,25 @@ const OF_THE_SERVER: readonly Attempt[] = [
   simple('a sequence', "select setval('public.customers_id_seq', 1)"),
   simple('a comment on a table', "comment on table public.orders is 'gone'"),
   simple('REINDEX', 'reindex table public.orders'),
-  simple('a foreign server', 'create server gone foreign data wrapper postgres_fdw'),
+  simple(
+    'a foreign server',
+    'create foreign data wrapper gone; create server gone foreign data wrapper gone',
+  ),
   started('replication', [['replication', 'database']], 'IDENTIFY_SYSTEM'),
+];
+
+/**
+ * What changes nothing either where a superuser runs it: texts that every reading takes for the same,
+ * statements that the server runs read-only, and what ends with its session. They count as refused or not.
+ */
+export const WITHOUT_EFFECT: readonly string[] = [
+  'backslash_quote',
+  'XML of a query',
+  'ts_stat',
+  'ts_rewrite',
+  'a library',
+  'a lock',
+  'replication',
 ];
 
 /**
@@ -184,7 +202,11 @@ export function destructiveAttempts(canary: string, wipeOid: number): readonly A
     extended('COPY to a program, extended', `copy (select 1) to program 'touch ${canary}'`),
     simple('COPY from a program', `copy public.orders from program 'touch ${canary}'`),
     simple('COPY to a file', `copy public.orders to '${canary}'`),
-    simple('a large object to a file', `select lo_export(lo_from_bytea(0, 'x'), '${canary}')`),
+    simple(
+      'a large object to a file',
+      "select lo_from_bytea(4711, 'x')",
+      `select lo_export(4711, '${canary}')`,
+    ),
     { name: 'FunctionCall', startup: [], steps: [{ kind: 'raw', bytes: functionCall(wipeOid) }] },
   ];
 }

@@ -58,6 +58,7 @@ export const WRITING_STATEMENTS: readonly OrdinarySet[] = [
       { sql: 'delete from public.products where id=$1', values: [900] },
       'COMMIT',
       "select nextval('public.products_id_seq'), currval('public.products_id_seq')",
+      "select nextval('public.customers_id_seq')",
       'merge into public.order_items t using (values (1, 2::bigint, 9)) s(o, p, q) on t.order_id = s.o and t.product_id = s.p when matched then update set quantity = s.q when not matched then insert (order_id, product_id, quantity) values (s.o, s.p, s.q)',
       { sql: 'update public.customers set name=$1 where id=$2', values: ['Ada L.', 1] },
     ],
@@ -83,6 +84,7 @@ export const WRITING_STATEMENTS: readonly OrdinarySet[] = [
       'UPDATE "products" SET "active" = FALSE WHERE "products"."active" = TRUE',
       `INSERT INTO "order_items" ("order_id","product_id","quantity") VALUES (1, 5, 1), (1, 6, 2) ON CONFLICT ("order_id","product_id") DO UPDATE SET "quantity"=excluded."quantity"`,
       "SELECT nextval('orders_id_seq'), lastval()",
+      `SELECT nextval('"public"."customers_id_seq"'), currval('customers_id_seq')`,
     ],
   },
   {

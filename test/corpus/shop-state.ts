@@ -13,6 +13,7 @@ const CONTENT_SQL = `
     (select count(*) from pg_largeobject_metadata), (select count(*) from pg_prepared_xacts),
     (select count(*) from pg_replication_slots), (select count(*) from pg_extension),
     (select count(*) from pg_language), (select count(*) from pg_foreign_server),
+    (select count(*) from pg_foreign_data_wrapper), (select count(*) from pg_constraint where oid >= 16384),
     (select count(*) from pg_trigger where not tgisinternal), (select count(*) from pg_rewrite),
     (select string_agg(s::text, ',' order by 1) from pg_db_role_setting s
       where setrole not in (select oid from pg_roles where rolname ~ '^writ_[0-9a-f]{16}$')),
@@ -25,9 +26,9 @@ const CONTENT_SQL = `
     (select string_agg(relfilenode::text, ',' order by oid) from pg_class where oid >= 16384 and relkind in ('r', 'i')))) as content`;
 
 /** One text, equal as long as nothing is changed. Roles of sessions come and go. */
-export async function shopState(server: TestPostgres): Promise<string> {
-  const facts = await stateOf(server);
-  const [row] = await server.exec(CONTENT_SQL);
+export async function shopState(server: TestPostgres, database = 'postgres'): Promise<string> {
+  const facts = await stateOf(server, database);
+  const [row] = await server.exec(CONTENT_SQL, database);
   const lasting = facts.filter((fact) => !/"writ_[0-9a-f]{16}"/.test(fact));
   return [row?.content, ...lasting].join('\n');
 }

@@ -18,7 +18,7 @@ interface Page {
   /** What its commands print. */
   readonly pieces: readonly string[];
   /** Makes what the page takes for granted, and what its commands find in their environment. */
-  prepare?(up: RunningUp): Promise<NodeJS.ProcessEnv>;
+  prepare?(up: RunningUp, folder: string): Promise<NodeJS.ProcessEnv>;
 }
 
 const PAGES: readonly Page[] = [
@@ -74,6 +74,42 @@ const OWN_DATABASE: Page = {
   ],
 };
 
+const CREDENTIALS: Page = {
+  file: 'docs/credentials.md',
+  program: 'psql',
+  port: () => ['', ''],
+  prepare: shopInVault,
+  pieces: [
+    'the new login is proved and in use',
+    'shop-login  2        current',
+
+    'Backend shop-by-file created (dry run)',
+    'Backend shop-by-variable created (dry run)',
+    'Backend shop-by-kv created (dry run)',
+    'Backend shop-by-dynamic-role created (dry run)',
+    'Backend shop-by-static-role created (dry run)',
+    'Backend shop-by-certificate created (dry run)',
+  ],
+};
+
+/** The demo's shop, with its login in the vault. */
+async function shopInVault(up: RunningUp, folder: string): Promise<NodeJS.ProcessEnv> {
+  const { demo } = up.json;
+  const document = `kind: Backend
+name: shop
+type: postgres
+environment: demo
+postgres:
+  host: 127.0.0.1
+  port: ${new URL(demo.database_url).port}
+  database: shop
+  login: { user: writ_gateway, password_secret: shop-login, rotate_every: 30d }
+  tls: { ca_file: ${join(up.state, 'postgres-ca.pem')}, server_name: localhost }
+`;
+  await writeFile(join(folder, 'shop.yaml'), document);
+  return { DATABASE_URL: demo.database_url };
+}
+
 /** Of one's own beside the demo's, in the same cluster: so the gateway's login is there. */
 async function ownDatabase(up: RunningUp): Promise<NodeJS.ProcessEnv> {
   const url = new URL(up.json.demo.database_url);
@@ -91,7 +127,7 @@ async function ownDatabase(up: RunningUp): Promise<NodeJS.ProcessEnv> {
   return { DATABASE_URL: url.href };
 }
 
-for (const page of [...PAGES, SERVER, ATTESTORS, OWN_DATABASE]) {
+for (const page of [...PAGES, SERVER, ATTESTORS, CREDENTIALS, OWN_DATABASE]) {
   const { file, program, port, pieces } = page;
   describe(file, () => {
     it('works as it is written, command by command', async function () {
@@ -111,7 +147,7 @@ for (const page of [...PAGES, SERVER, ATTESTORS, OWN_DATABASE]) {
       await chmod(shim, 0o755);
       const env = {
         ...process.env,
-        ...(await page.prepare?.(up)),
+        ...(await page.prepare?.(up, folder)),
         PATH: `${join(folder, 'bin')}:${process.env.PATH}`,
         WRIT_ADMIN_SOCKET: up.json.server.admin_socket,
         SPIFFE_ENDPOINT_SOCKET: up.json.agent.workload_api,

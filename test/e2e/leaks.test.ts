@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type pg from 'pg';
 import { systemClock } from '../../runtime/clock.ts';
+import { assertAbsent, filesBelow } from '../fixtures/secret-search.ts';
 import { asSuperuser, openSessionOf, untilNoSessionRoles } from '../fixtures/shop-catalog.ts';
 import { readingWorkload } from '../fixtures/workload.ts';
 import { type RunningUp, startUp } from '../fixtures/writ-up.ts';
@@ -124,6 +125,10 @@ describe('the search for secrets', () => {
     base64: Buffer.from(Buffer.from(`${secret}bc`).toString('base64')),
     'base64, one byte on': Buffer.from(Buffer.from(`a${secret}bc`).toString('base64')),
     'base64, two bytes on': Buffer.from(Buffer.from(`ab${secret}bc`).toString('base64')),
+    'base64 for URLs': Buffer.from(Buffer.from(`a${secret}bc`).toString('base64url')),
+    'a URL, every byte encoded': Buffer.from(
+      Buffer.from(secret).toString('hex').replaceAll(/../g, '%$&'),
+    ),
   };
   for (const [form, bytes] of Object.entries(hidden)) {
     it(`finds one in ${form}`, () => {
@@ -142,37 +147,7 @@ async function attempt(client: pg.Client, query: Attempt): Promise<void> {
   await client.query(query).catch(() => undefined);
 }
 
-/** The value itself, and its hex and base64 forms at each of the three byte offsets. */
-function assertAbsent(bytes: Buffer, secrets: readonly string[], where: string): void {
-  const text = bytes.toString('latin1');
-  for (const secret of secrets) {
-    for (const form of forms(secret)) {
-      assert.ok(!text.includes(form), `${where} holds ${JSON.stringify(secret)} as ${form}`);
-    }
-  }
-}
-
-function forms(secret: string): string[] {
-  const bytes = Buffer.from(secret);
-  const base64 = [0, 1, 2].map((shift) => {
-    const text = Buffer.concat([Buffer.alloc(shift), bytes])
-      .toString('base64')
-      .replace(/=+$/, '');
-    return text.slice(shift === 0 ? 0 : shift + 1, -1);
-  });
-  return [secret, bytes.toString('hex'), bytes.toString('hex').toUpperCase(), ...base64];
-}
-
 /** The database's own files, and the files that exist to hold the credential. */
 function isSecretByDesign(file: string): boolean {
   return /\/postgres\/|\/shop\.password$|\/postgres-superuser$|\/writ-gateway$/.test(file);
-}
-
-function filesBelow(folder: string): string[] {
-  return readdirSync(folder).flatMap((name) => {
-    const path = join(folder, name);
-    const found = statSync(path, { throwIfNoEntry: false });
-    if (found?.isDirectory() === true) return filesBelow(path);
-    return found?.isFile() === true ? [path] : [];
-  });
 }

@@ -3,7 +3,13 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
+import { HEADER_BYTES } from '../../gateway/plugins/backend/postgres/wire/frames.ts';
 import { queryMessage } from '../../gateway/plugins/backend/postgres/wire/frontend-messages.ts';
+import {
+  cstring,
+  int32,
+  message,
+} from '../../gateway/plugins/backend/postgres/wire/message-body.ts';
 import {
   POSTGRES_VERSIONS,
   postgresTitle,
@@ -21,6 +27,7 @@ const AT_ONCE = 40;
 const HALF_OPEN = 100;
 const MOST_HELD_BYTES = 96 * 1024 * 1024;
 const DATA_ROW = 0x44;
+const PARAMETER_STATUS = 0x53;
 
 for (const version of POSTGRES_VERSIONS) {
   describe(`The gateway before a faulty ${postgresTitle(version)}`, function () {
@@ -108,6 +115,35 @@ for (const version of POSTGRES_VERSIONS) {
       }
     });
 
+    for (const version of ['9.6.24', '7.4', '999.0devel', 'garbage', '', '1'.repeat(10_000)]) {
+      it(`serves before a database that calls itself ${version.slice(0, 12) || 'nothing'}`, async () => {
+        relay.tamper = (bytes) => retold(bytes, 'server_version', version);
+        using client = await ready();
+        client.send(queryMessage('select 6 * 7'));
+        const answer = await client.until('Z');
+        assert.ok(answer.some(({ type, body }) => type === 'D' && body.toString().endsWith('42')));
+      });
+    }
+
+    it('refuses a database that answers in another version of the protocol', async () => {
+      for (const lie of [
+        message('v', int32(0x3_0002), int32(0)),
+        message('v', int32(0x3_0000), int32(1), cstring('_pq_.unheard_of')),
+        message('R', int32(2)),
+        message('R', int32(5), Buffer.from('salt')),
+        message('R', int32(0)),
+      ]) {
+        relay.tamper = (bytes) => {
+          relay.tamper = undefined;
+          return Buffer.concat([lie, bytes]);
+        };
+        const client = new pg.Client(wire.clientConfig);
+        client.on('error', () => undefined);
+        await assert.rejects(client.connect(), { code: '08006' });
+        await client.end().catch(() => undefined);
+      }
+    });
+
     it('holds little for a client that does not read', async () => {
       using client = await ready();
       const before = process.memoryUsage.rss();
@@ -153,4 +189,13 @@ for (const version of POSTGRES_VERSIONS) {
       assert.equal(row?.n, 0);
     }).timeout(60_000 + CONNECTS * 100);
   });
+}
+
+/** A setting that the server reports, with another value. */
+function retold(bytes: Buffer, name: string, value: string): Buffer {
+  const at = bytes.indexOf(`${name}\0`, 'latin1') - HEADER_BYTES;
+  if (at < 0 || bytes[at] !== PARAMETER_STATUS) return bytes;
+  const end = at + 1 + bytes.readInt32BE(at + 1);
+  const instead = message('S', cstring(name), cstring(value));
+  return Buffer.concat([bytes.subarray(0, at), instead, bytes.subarray(end)]);
 }
