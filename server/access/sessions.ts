@@ -8,7 +8,6 @@ import { Fault } from '../../runtime/fault.ts';
 import type { AuditLog, EventInit } from '../audit/audit-log.ts';
 import type { Datastore, Reader, Row, Transaction } from '../plugins/datastore/datastore.ts';
 import { integer, optionalText, text } from '../plugins/datastore/row.ts';
-import { SharedTransactions } from '../plugins/datastore/shared-transactions.ts';
 import { type Actor, SERVER_ACTOR } from './actor.ts';
 import type { Revocations } from './revocations.ts';
 
@@ -56,7 +55,7 @@ export class Sessions {
    */
   close(gateway: string, request: CloseSessionRequest, requestId?: string): Promise<void> {
     const actor = { kind: 'gateway', spiffeId: gateway, requestId };
-    return SharedTransactions.of(this.#options.store).run(async (tx) => {
+    return this.#options.store.transaction(async (tx) => {
       const row = await requireRow(tx, request.sessionId);
       if (row.gateway_id !== gateway) throw new Fault('NOT_FOUND', 'no such session');
       if (hasEnded(row)) return;
