@@ -80,7 +80,7 @@ const CREDENTIALS: Page = {
   port: () => ['', ''],
   prepare: shopInVault,
   pieces: [
-    'the new login is proved and in use',
+    'step:       done',
     'shop-login  2        current',
 
     'Backend shop-by-file created (dry run)',
