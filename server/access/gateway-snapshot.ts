@@ -1,9 +1,9 @@
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import type { SnapshotSchema } from '../../proto/gen/writ/gateway/v1/gateway_pb.ts';
 import type { Backend } from '../../proto/gen/writ/resource/v1/resource_pb.ts';
+import { rotationsFor } from '../governance/rotation-work.ts';
 import type { Reader } from '../plugins/datastore/datastore.ts';
 import { secretOf } from '../secrets/backends-naming.ts';
-import { rotationsFor } from '../secrets/rotation-work.ts';
 import { currentVersions } from '../secrets/secret-rows.ts';
 import { type GatewayRecord, mayServe } from './gateways.ts';
 import { listNamedResources } from './resources.ts';

@@ -4,8 +4,8 @@ import type { Call, Implementation } from '../../runtime/grpc-server.ts';
 import type { GatewayLinks } from '../access/gateway-links.ts';
 import type { SessionOpener } from '../access/open-session.ts';
 import type { Sessions } from '../access/sessions.ts';
+import type { RotationWork } from '../governance/rotation-work.ts';
 import type { Logins } from '../secrets/logins.ts';
-import type { RotationWork } from '../secrets/rotation-work.ts';
 import type { Caller } from './callers.ts';
 
 export interface GatewayServiceOptions {

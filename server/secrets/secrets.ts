@@ -5,9 +5,9 @@ import { Fault } from '../../runtime/fault.ts';
 import type { Actor } from '../access/actor.ts';
 import type { Resources } from '../access/resources.ts';
 import type { AuditLog } from '../audit/audit-log.ts';
+import { isBeingRotated } from '../governance/rotation-rows.ts';
 import type { Datastore, Transaction } from '../plugins/datastore/datastore.ts';
 import { backendsNaming } from './backends-naming.ts';
-import { isBeingRotated } from './rotation-rows.ts';
 import {
   lastVersion,
   type SealedVersion,

@@ -14,8 +14,8 @@ import {
   Layout,
   type PostgresBackend,
 } from '../../../proto/gen/writ/resource/v1/resource_pb.ts';
+import { twinLogin } from '../../governance/twin-login.ts';
 import { secretOf } from '../../secrets/backends-naming.ts';
-import { twinLogin } from '../../secrets/twin-login.ts';
 import type { BackendSetup, BackendSetupPlan, BackendSetupRequest } from './backend-setup.ts';
 import { postconditions, preconditions, publicRights } from './postgres-checks.ts';
 import { classify } from './postgres-classes.ts';

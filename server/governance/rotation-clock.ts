@@ -4,7 +4,8 @@ import { DenialLimiter } from '../../runtime/denial-limiter.ts';
 import { Fault } from '../../runtime/fault.ts';
 import { SERVER_ACTOR } from '../access/actor.ts';
 import { findBackend, listResources } from '../access/resources.ts';
-import { secretOf } from './backends-naming.ts';
+import { secretOf } from '../secrets/backends-naming.ts';
+import { findVersion } from '../secrets/secret-rows.ts';
 import {
   findRotation,
   isBeingRotated,
@@ -12,7 +13,6 @@ import {
   type RotationRecord,
 } from './rotation-rows.ts';
 import type { Rotations, RotationsOptions } from './rotations.ts';
-import { findVersion } from './secret-rows.ts';
 
 const LOOK_MS = 10_000;
 const PROVE_WITHIN_MS = 10 * 60_000;

@@ -3,9 +3,9 @@ import { RotationStep } from '../../proto/gen/writ/gateway/v1/gateway_pb.ts';
 import { onEachStore } from '../../test/fixtures/each-store.ts';
 import { GATEWAY, SecretWorld } from '../../test/fixtures/secret-world.ts';
 import type { Datastore } from '../plugins/datastore/datastore.ts';
+import { secretVersions } from '../secrets/secret-rows.ts';
 import { findRotation } from './rotation-rows.ts';
 import { LEAVE_MS } from './rotation-work.ts';
-import { secretVersions } from './secret-rows.ts';
 
 const { PROVE, RETIRE, UNDO } = RotationStep;
 const OPERATOR = { kind: 'operator', uid: 0 };

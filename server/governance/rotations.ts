@@ -12,15 +12,15 @@ import type { Actor } from '../access/actor.ts';
 import { randomId } from '../access/random-id.ts';
 import { findBackend, listResources } from '../access/resources.ts';
 import type { Reader, Transaction } from '../plugins/datastore/datastore.ts';
-import { backendsNaming, secretOf } from './backends-naming.ts';
+import { backendsNaming, secretOf } from '../secrets/backends-naming.ts';
+import { findVersion } from '../secrets/secret-rows.ts';
+import type { Secrets, SecretsOptions } from '../secrets/secrets.ts';
 import {
   isBeingRotated,
   type RotationRecord,
   type RotationStepName,
   writeRotation,
 } from './rotation-rows.ts';
-import { findVersion } from './secret-rows.ts';
-import type { Secrets, SecretsOptions } from './secrets.ts';
 import { twinLogin } from './twin-login.ts';
 
 const PASSWORD_BYTES = 32;

@@ -11,6 +11,8 @@ import type { Actor, Called } from '../access/actor.ts';
 import { findGateway, type GatewayRecord, mayServe } from '../access/gateways.ts';
 import { findBackend } from '../access/resources.ts';
 import type { Reader, Transaction } from '../plugins/datastore/datastore.ts';
+import { findVersion, type SealedVersion } from '../secrets/secret-rows.ts';
+import type { SecretSeal } from '../secrets/secret-seal.ts';
 import {
   findRotation,
   listRotations,
@@ -19,8 +21,6 @@ import {
   writeRotation,
 } from './rotation-rows.ts';
 import { type Rotations, type RotationsOptions, rotatable } from './rotations.ts';
-import { findVersion, type SealedVersion } from './secret-rows.ts';
-import type { SecretSeal } from './secret-seal.ts';
 import { twinLogin } from './twin-login.ts';
 
 /** A process that is at a step and says nothing for so long has died. */
