@@ -11,14 +11,12 @@ import {
   IdentityService,
   JoinTokenService,
   LockService,
-  SecretService,
   ServerService,
 } from '../../proto/gen/writ/admin/v1/admin_pb.ts';
 import { BACKED_UP_TABLES } from '../../server/backup/tables.ts';
-import { keyManager, openDatastore } from '../../server/plugins/catalog.ts';
+import { openDatastore } from '../../server/plugins/catalog.ts';
 import { restoreServer } from '../../server/restore-server.ts';
-import { listSecrets } from '../../server/secrets/secret-rows.ts';
-import { SecretSeal } from '../../server/secrets/secret-seal.ts';
+import { backupOf, chunked } from '../fixtures/backup-bytes.ts';
 import { writAt } from '../fixtures/cli-at-server.ts';
 import { onEachStore, postgresStore, sqliteStore } from '../fixtures/each-store.ts';
 import { svidOfNewEntry } from '../fixtures/nested-server.ts';
@@ -27,16 +25,6 @@ import { CALL, RunningServer } from '../fixtures/running-server.ts';
 import { runSourceWrit, type ServerHome, serverHome } from '../fixtures/server-home.ts';
 
 const ID = { trustDomain: 'example.org', path: '/minted' };
-
-async function* chunked(bytes: Uint8Array) {
-  for (let at = 0; at < bytes.length; at += 1000) yield bytes.subarray(at, at + 1000);
-}
-
-async function backupOf(server: RunningServer): Promise<Buffer> {
-  const chunks: Uint8Array[] = [];
-  for await (const { chunk } of server.admin(ServerService).backup({}, CALL)) chunks.push(chunk);
-  return Buffer.concat(chunks);
-}
 
 onEachStore('backup and restore', (fresh, kind) => {
   let closers: AsyncDisposable[] = [];
@@ -153,44 +141,6 @@ onEachStore('backup and restore', (fresh, kind) => {
     await using store = await openDatastore(restored.config);
     for (const table of ['revocations', 'entry_events'])
       assert.deepEqual(await store.all(`select seq from ${table}`), [{ seq: 1_000_000_000 }]);
-  }).timeout(60_000);
-
-  it('holds the vault: values encrypted, and the key to them beside the other keys', async () => {
-    const value = 'correct-horse-battery';
-    const openSecrets = async (of: ServerHome) => {
-      await using store = await openDatastore(of.config);
-      const { wrapping } = keyManager(of.config);
-      const trustDomain = of.config.trust_domain;
-      const seal = new SecretSeal({ trustDomain, keys: { wrapping } });
-      const versions = (await listSecrets(store)).flatMap((secret) => secret.versions);
-      return await Promise.all(versions.map((version) => seal.open(version)));
-    };
-    let bytes: Buffer;
-    {
-      await using server = await start(home);
-      const secrets = server.admin(SecretService);
-      for (const name of ['kept', 'kept', 'gone'])
-        await secrets.putSecret({ name, value: Buffer.from(`${value} ${name}`) }, CALL);
-      bytes = await backupOf(server);
-      await secrets.retireSecret({ name: 'kept' }, CALL);
-      await secrets.deleteSecret({ name: 'gone' }, CALL);
-      const exported = (await writAt(server, 'audit', 'export')).out;
-      const replayed = await newHome();
-      const log = chunked(Buffer.from(`${exported}\n`));
-      await restoreServer(replayed.configFile, chunked(bytes), log);
-      assert.deepEqual(await openSecrets(replayed), [`${value} kept`]);
-    }
-    for (const encoding of ['utf8', 'base64', 'hex'] as const)
-      assert.ok(!bytes.includes(Buffer.from(value).toString(encoding)), encoding);
-    const restored = await newHome();
-    await restoreServer(restored.configFile, chunked(bytes));
-    const all = ['gone', 'kept', 'kept'].map((name) => `${value} ${name}`);
-    assert.deepEqual(await openSecrets(restored), all);
-    await using server = await start(restored);
-    await server.admin(ServerService).unlock({ reason: 'looked over' }, CALL);
-    const put = { name: 'kept', value: Buffer.from('next') };
-    const { version } = await server.admin(SecretService).putSecret(put, CALL);
-    assert.equal(version, 1_000_000_003n, 'a number that no gateway has seen');
   }).timeout(60_000);
 
   if (kind === 'postgres')
