@@ -38,7 +38,12 @@ describe('writ secret', () => {
     assert.equal((await put('sesame\n')).out, '1');
     assert.equal((await put('open sesame')).out, '2');
     await assert.rejects(put('two\nlines'), { faultCode: 'INVALID_ARGUMENT' });
-    await assert.rejects(put(''), { faultCode: 'INVALID_ARGUMENT' });
+    await assert.rejects(put('x'.repeat(5000)), { faultCode: 'INVALID_ARGUMENT' });
+    await assert.rejects(put(''), { code: 'USAGE', message: /password is empty$/ });
+    await assert.rejects(put('x'.repeat(70_000)), {
+      code: 'USAGE',
+      message: /longer than 64 KiB$/,
+    });
     await assert.rejects(
       writAt(server, 'secret', 'put', 'shop-login', '-f', join(directory.path, 'none')),
       { code: 'USAGE', message: /cannot be read/ },

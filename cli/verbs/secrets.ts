@@ -1,7 +1,7 @@
 /** `writ secret put|list|retire|delete`: the server's vault of what gateways log in to backends with. */
-import { readFile } from 'node:fs/promises';
 import { type Secret, SecretService } from '../../proto/gen/writ/admin/v1/admin_pb.ts';
 import { Fault } from '../../runtime/fault.ts';
+import { readSecretFile } from '../../runtime/secret-file.ts';
 import { printTable } from '../table.ts';
 import { isoTime } from '../time.ts';
 import { textFlag, type Verb } from '../verb.ts';
@@ -56,16 +56,15 @@ export const secretDelete: Verb = {
   },
 };
 
-/** Without the newline at its end, as the gateway reads a password file. */
+/** As the gateway reads a password file. */
 async function secretValue(file: string): Promise<Uint8Array> {
-  let value: Buffer;
   try {
-    value = await readFile(file);
+    return await readSecretFile(file);
   } catch (cause) {
-    throw new Fault('USAGE', `secret put: ${file} cannot be read`, { cause });
+    const unreadable = cause instanceof Error && 'code' in cause;
+    const why = cause instanceof Error && !unreadable ? cause.message : `${file} cannot be read`;
+    throw new Fault('USAGE', `secret put: ${why}`, { cause });
   }
-  const end = value.at(-1) === 0x0a ? (value.at(-2) === 0x0d ? -2 : -1) : value.length;
-  return value.subarray(0, end);
 }
 
 function versionRows({ name, versions, backends }: Secret) {

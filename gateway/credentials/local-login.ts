@@ -1,7 +1,7 @@
 /** Logins whose password is on the gateway's own host. */
 import { Fault } from '../../runtime/fault.ts';
+import { readSecretFile } from '../../runtime/secret-file.ts';
 import type { Login, LoginSource } from './login-source.ts';
-import { readSecretFile } from './secret-file.ts';
 
 /**
  * Reads the password at each new connection and keeps nothing: whoever takes it away means it.
@@ -25,7 +25,7 @@ function localLogin(user: string, password: () => Promise<string | undefined>): 
 
 /** The password is in a file. */
 export function fileLogin(user: string, file: string): LoginSource {
-  return localLogin(user, () => readSecretFile(file));
+  return localLogin(user, async () => (await readSecretFile(file)).toString('utf8'));
 }
 
 /**

@@ -6,7 +6,7 @@
  */
 import type { VaultServer } from '../../../proto/gen/writ/resource/v1/resource_pb.ts';
 import type { Clock } from '../../../runtime/clock.ts';
-import { readSecretFile } from '../secret-file.ts';
+import { readSecretFile } from '../../../runtime/secret-file.ts';
 import { readAuth, readLookup } from './vault-answers.ts';
 import { VaultError, type VaultHttp, type VaultRequest } from './vault-http.ts';
 
@@ -185,7 +185,7 @@ export class VaultToken {
  * and the server, and must not have the gateway hand out a key or a file of settings.
  */
 async function readOneWord(file: string): Promise<string> {
-  const text = (await readSecretFile(file)).trim();
+  const text = (await readSecretFile(file)).toString('utf8').trim();
   if (text.length <= LONGEST_WORD && /^[\x21-\x7e]+$/.test(text)) return text;
   throw new Error(`${file} holds something else than one token or secret ID`);
 }

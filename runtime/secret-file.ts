@@ -4,9 +4,10 @@ const MOST_BYTES = 64 * 1024;
 
 /**
  * The secret in a file, without the newline at its end.
+ * @returns bytes of its own, which the caller may overwrite
  * @throws Error that names the file and holds nothing of it
  */
-export async function readSecretFile(path: string): Promise<string> {
+export async function readSecretFile(path: string): Promise<Buffer> {
   await using file = await openFile(path);
   const buffer = Buffer.alloc(MOST_BYTES + 1);
   let length = 0;
@@ -16,10 +17,9 @@ export async function readSecretFile(path: string): Promise<string> {
     length += bytesRead;
     if (length > MOST_BYTES) throw new Error(`${path} is longer than 64 KiB`);
   }
-  const text = buffer.toString('utf8', 0, length).replace(/\r?\n$/, '');
-  buffer.fill(0);
-  if (text === '') throw new Error(`${path} is empty`);
-  return text;
+  if (buffer[length - 1] === 0x0a) length -= buffer[length - 2] === 0x0d ? 2 : 1;
+  if (length <= 0) throw new Error(`${path} is empty`);
+  return buffer.subarray(0, length);
 }
 
 async function openFile(path: string) {
